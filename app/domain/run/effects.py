@@ -1,0 +1,185 @@
+"""What to do, in the imperative. `engine/apply.py` writes them, `fold.py` is their model.
+
+A closed union: `match` over it ends in `assert_never`. All delays are relative to the database time of the commit,
+so no process clock decides when something is due.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from app.domain.run.state import ItemKind, RunStatus, StepKind, StepState
+
+
+@dataclass(frozen=True, slots=True)
+class StartRun:
+    """First answer arrived: queued becomes running."""
+
+
+@dataclass(frozen=True, slots=True)
+class SaveStep:
+    """A step is settled for good with `memo` (protocol 10.3), once. Its place in the memo order is given at the commit.
+
+    `state` is COMPLETED or FAILED. A step that already has a memo keeps it.
+    """
+
+    step_key: str
+    kind: StepKind
+    name: str
+    state: StepState
+    memo: bytes
+    input: bytes | None = None
+    step_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStep:
+    """A step is known but not settled: planned, sleeping, waiting, invoking."""
+
+    step_key: str
+    kind: StepKind
+    name: str
+    state: StepState
+    is_member: bool = False
+    is_race: bool = False
+    step_type: str | None = None
+    opts: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryStep:
+    """An inline or planned step failed and will be tried again: shown as retrying. The item's retry is its own effect."""
+
+    step_key: str
+    kind: StepKind
+    name: str
+    error: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EnqueueItem:
+    """Work in the future or now. Exactly one of `after` and `at` may be set; neither means now."""
+
+    key: str
+    kind: ItemKind
+    step_key: str | None = None
+    after: timedelta | None = None
+    at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryItem:
+    """The same item again, `attempt` one higher, after `after`."""
+
+    key: str
+    attempt: int
+    after: timedelta
+    error: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ResetAttempt:
+    """A checkpoint saved progress: the item's attempts count from 0 again (17.2)."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettleItem:
+    """The item is done and goes."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPause:
+    """Wait for an event (or a signal, or a child). Its timeout is an item of its own (I13)."""
+
+    step_key: str
+    kind: StepKind
+    event: str | None = None
+    expression: str | None = None
+    signal: str | None = None
+    correlation: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClosePause:
+    """The wait has its outcome: `resumed`, `timed_out` or `cancelled`."""
+
+    step_key: str
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class InvokeFunction:
+    """Publish the invoked event of a child (23.3). `function` is a slug or a function's UUID."""
+
+    step_key: str
+    name: str
+    function: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SetRequestVersion:
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetPlanned:
+    """Set or clear `disable_immediate_execution`."""
+
+    is_planned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OpenGroup:
+    """A pending set of `size` open members begins (13.4)."""
+
+    group: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseGroup:
+    """The last member is settled."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishRun:
+    """The run ends. `output` is the result, or the error object of a failed run; None when cancelled.
+
+    Apply deletes every item, pause and slot of the run and emits the lifecycle events (section 6) unless the run is quiet.
+    """
+
+    status: RunStatus
+    output: bytes | None
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """Nothing changes; journalled so that people see why (`late`, `known`, `ended`)."""
+
+    reason: str
+
+
+Effect = (
+    StartRun
+    | SaveStep
+    | OpenStep
+    | RetryStep
+    | EnqueueItem
+    | RetryItem
+    | ResetAttempt
+    | SettleItem
+    | OpenPause
+    | ClosePause
+    | InvokeFunction
+    | SetRequestVersion
+    | SetPlanned
+    | OpenGroup
+    | CloseGroup
+    | FinishRun
+    | Ignore
+)

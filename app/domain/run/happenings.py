@@ -1,0 +1,55 @@
+"""What came in, in the past tense. The closed set of things that can move a run."""
+
+from dataclasses import dataclass
+
+from app.domain.protocol.opcodes import Op
+from app.domain.protocol.reply import Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Replied:
+    """The app answered the call of item `item_key`, or could not be reached (`Failed`)."""
+
+    item_key: str
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpointed:
+    """A running call reported steps it has done; the call goes on (protocol 17)."""
+
+    item_key: str
+    ops: tuple[Op, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TimerDue:
+    """A sleep or a timeout item came due."""
+
+    item_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """Something a step waited for arrived: an event, a signal, a child's end. `memo` as in protocol 10.3."""
+
+    step_key: str
+    memo: bytes
+    is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """Somebody or some rule ends the run. `cause`: `api`, `event`, `start_timeout`, `finish_timeout`, `singleton`, `bulk`."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Poisoned:
+    """The item killed or lost its worker too often and is set aside (F17)."""
+
+    item_key: str
+
+
+Happening = Replied | Checkpointed | TimerDue | Resumed | CancelRequested | Poisoned

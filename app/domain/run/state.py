@@ -1,0 +1,128 @@
+"""A run as the state machine sees it. Payloads stay outside: only keys, states and counters are here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from app.domain.ids import FunctionId, RunId
+
+
+class RunStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+
+ENDED = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, RunStatus.SKIPPED})
+
+
+class StepState(StrEnum):
+    PLANNED = "planned"
+    RETRYING = "retrying"
+    SLEEPING = "sleeping"
+    WAITING = "waiting"
+    INVOKING = "invoking"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+SETTLED = frozenset({StepState.COMPLETED, StepState.FAILED, StepState.CANCELLED})
+
+
+class StepKind(StrEnum):
+    """What the step is, for people; the op that opened it."""
+
+    RUN = "run"
+    SLEEP = "sleep"
+    WAIT_FOR_EVENT = "wait_for_event"
+    WAIT_FOR_SIGNAL = "wait_for_signal"
+    INVOKE = "invoke"
+    GATEWAY = "gateway"
+    AI = "ai"
+
+
+class ItemKind(StrEnum):
+    """What to do when a queue item is leased.
+
+    `DISCOVER` and `STEP` call the app (they take capacity); the timers only make a happening.
+    """
+
+    DISCOVER = "discover"  #: call with stepId=step
+    STEP = "step"  #: call with stepId=<hash>
+    SLEEP = "sleep"  #: a sleep ends: TimerDue
+    TIMEOUT = "timeout"  #: a wait expires: TimerDue
+
+
+CALLS = frozenset({ItemKind.DISCOVER, ItemKind.STEP})
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step, known by its hashed id.
+
+    `is_member`: belongs to the current pending set (protocol 13.4) and is not settled yet.
+    `is_race`: a discovery follows its completion even while siblings are open.
+    """
+
+    key: str
+    kind: StepKind
+    state: StepState
+    is_member: bool = False
+    is_race: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A live queue item of the run. `key` is unique in the run's whole life; `attempt` counts from 0 (10.5)."""
+
+    key: str
+    kind: ItemKind
+    step_key: str | None = None
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """`max_attempts` = retries + 1, 1 … 21. `fixed_delay` replaces the table of protocol 14.2 (dev and tests)."""
+
+    max_attempts: int = 5
+    fixed_delay: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The state `advance` decides on.
+
+    `version` grows by one with every committed entry (architecture 5, rule 1); `request_version` is -1 until the
+    first 206 (10.4). `is_planned` is the flag `disable_immediate_execution`. `completed` counts settled steps and
+    names discoveries; `pending` counts open members of the pending set whose key is `group`.
+    `steps` and `items` hold everything known, `state_bytes` the sum of stored memos and event bytes.
+    """
+
+    id: RunId
+    function_id: FunctionId
+    status: RunStatus = RunStatus.QUEUED
+    version: int = 0
+    request_version: int = -1
+    is_planned: bool = False
+    completed: int = 0
+    pending: int = 0
+    group: str | None = None
+    discoveries: int = 0
+    state_bytes: int = 0
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    started_at: datetime | None = None
+    max_steps: int = 1000
+    #: True for runs of `inngest/function.finished` and `.failed`: they emit no such events (section 6).
+    is_quiet: bool = False
+    steps: Mapping[str, Step] = field(default_factory=dict)
+    items: Mapping[str, Item] = field(default_factory=dict)
+
+    @property
+    def is_ended(self) -> bool:
+        return self.status in ENDED
