@@ -391,6 +391,8 @@ create table lanes (
   environment_id uuid not null,
   function_id uuid not null,
   key text not null default '',
+  -- The limits every item of the lane must pass, frozen with the lane.
+  flow_key_ids uuid[] not null default '{}',
   next_due timestamptz not null default 'infinity',
   served_at timestamptz not null default '-infinity',
   blocked_by uuid,

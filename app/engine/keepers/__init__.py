@@ -1,0 +1,11 @@
+"""Small caretakers, each `run_once(pool, ...) -> int`: how many things it put right.
+
+rescue   items of workers whose lease ran out
+sweep    lanes whose clock is later than their work
+recheck  waits whose second look is still owed
+expire   rows kept for a time only: seeds, dedupe keys, sessions
+days     partitions of the days to come
+
+Every one may run on every worker at once: rows are taken with `skip locked`, and putting a thing right twice changes
+nothing.
+"""

@@ -1,0 +1,244 @@
+"""Effects become rows of a batch: one case per effect, no decision about run state.
+
+Reads an entry from `transition`, writes tuples into `store.commit.Batch`. History is written here, from the same
+effects as the state, so the two cannot disagree (D16).
+"""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import assert_never
+
+import msgspec
+
+from app.domain.ids import ItemId, LeaseId, WorkerId, derive_item_id
+from app.domain.matching import wait_key
+from app.domain.run import effects as fx
+from app.domain.run.fold import fold
+from app.domain.run.state import CALLS, ItemKind, Run
+from app.engine.hot import Facts, LeasedItem
+from app.engine.lifecycle import InternalEvent, event_of_invoke, events_of_end
+from app.store.commit import Batch
+
+_encode = msgspec.json.encode
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A history row that no effect implies: an answered call, a late answer."""
+
+    kind: str
+    step_key: str | None = None
+    item_key: str | None = None
+    attempt: int | None = None
+    started_at: datetime | None = None
+    detail: bytes | None = None
+
+
+@dataclass(slots=True)
+class Entry:
+    """One run's change: what was expected, what is to be written, and who goes on."""
+
+    run: Run
+    facts: Facts
+    effects: list[fx.Effect]
+    #: Items whose fences guard the entry; their leases end with it unless one is handed over.
+    leases: Sequence[LeasedItem] = ()
+    told: Sequence[Told] = ()
+    #: The worker that wants the successors; None leaves them ready for anyone.
+    worker_id: WorkerId | None = None
+    #: How many successors that worker may take.
+    room: int = 0
+    expects_version: bool = True
+    #: Filled by `write`: the state after, and the items now leased to `worker_id`.
+    after: Run | None = None
+    successors: list[LeasedItem] = field(default_factory=list)
+    emits: bool = False
+    readies: bool = False
+
+
+def write(batch: Batch, n: int, entry: Entry, now: datetime) -> None:
+    """Turn the entry into rows number `n` of the batch; `now` only dates the events that an end publishes."""
+    _Writer(batch, n, entry, now).write()
+
+
+class _Writer:
+    def __init__(self, batch: Batch, n: int, entry: Entry, now: datetime) -> None:
+        self.batch, self.n, self.entry, self.now = batch, n, entry, now
+        self.run = entry.run
+        self.position = 0
+        self.place = 0
+        self.bytes = 0
+        self.starts = False
+        self.finish: fx.FinishRun | None = None
+        self.steps: dict[str, tuple[object, ...]] = {}
+        self.items: list[fx.EnqueueItem] = []
+
+    def write(self) -> None:
+        entry, n = self.entry, self.n
+        for told in entry.told:
+            self.tell(told.kind, told.step_key, told.item_key, told.attempt, told.started_at, told.detail)
+        for effect in entry.effects:
+            self.apply(effect)
+            self.run = fold(self.run, effect)
+        entry.after = self.run
+        self.batch.steps.extend((n, *row) for row in self.steps.values())
+        if self.finish is None:
+            self.enqueue()
+        before, after = entry.run, self.run
+        error_name, error_message = _name_and_message(self.finish)
+        self.batch.entries.append((
+            n, before.id, before.version if entry.expects_version else None,
+            str(after.status) if after.status != before.status else None,
+            after.request_version if after.request_version != before.request_version else None,
+            after.is_planned if after.is_planned != before.is_planned else None,
+            after.pending if (after.pending, after.group) != (before.pending, before.group) else None, after.group,
+            after.discoveries if after.discoveries != before.discoveries else None,
+            self.bytes, self.starts, self.finish is not None, self.finish.code if self.finish else None,
+            error_name, error_message,
+        ))
+        self.batch.guards.extend((n, lease.id, lease.fence) for lease in entry.leases)
+        if self.finish is not None:
+            self.batch.has_ends = True
+
+    def tell(
+        self, kind: str, step_key: str | None = None, item_key: str | None = None, attempt: int | None = None,
+        started_at: datetime | None = None, detail: bytes | None = None,
+    ) -> None:
+        self.position += 1
+        self.batch.history.append((
+            self.n, self.position, kind, step_key, item_key, attempt, started_at, detail.decode() if detail else None,
+        ))
+
+    def emit(self, event: InternalEvent) -> None:
+        self.entry.emits = True
+        self.batch.emit.append((
+            self.n, event.id, event.name, event.client_id, event.ts, event.payload.decode(), event.correlation,
+        ))
+
+    def item_id(self, key: str) -> ItemId:
+        return derive_item_id(self.run.id, key)
+
+    def apply(self, effect: fx.Effect) -> None:
+        match effect:
+            case fx.StartRun():
+                self.starts = True
+                self.tell("run.started")
+            case fx.SaveStep():
+                self.place += 1
+                self.bytes += len(effect.memo)
+                self.put_step(effect.step_key, effect.kind, effect.name, effect.step_type, str(effect.state),
+                              False, False, effect.memo, effect.input, None, None)
+                self.tell(f"step.{effect.state}", effect.step_key)
+            case fx.OpenStep():
+                self.put_step(effect.step_key, effect.kind, effect.name, effect.step_type, str(effect.state),
+                              effect.is_member, effect.is_race, None, None, effect.opts, None)
+                self.tell("step.opened", effect.step_key)
+            case fx.RetryStep():
+                self.put_step(effect.step_key, effect.kind, effect.name, None, "retrying", False, False, None, None, None,
+                              effect.error)
+            case fx.EnqueueItem():
+                self.items.append(effect)
+            case fx.RetryItem():
+                self.batch.retry.append((self.n, self.item_id(effect.key), effect.attempt, effect.after))
+                self.free(effect.key)
+            case fx.ResetAttempt():
+                self.batch.retry.append((self.n, self.item_id(effect.key), 0, None))
+            case fx.SettleItem():
+                self.batch.settle.append((self.n, self.item_id(effect.key)))
+            case fx.OpenPause():
+                path, value = wait_key(effect.expression, self.entry.facts.event) if effect.expression else (None, None)
+                self.batch.open_pauses.append((
+                    self.n, effect.step_key, str(effect.kind), effect.event, effect.expression, path, value, effect.signal,
+                    effect.correlation,
+                ))
+            case fx.ClosePause():
+                self.batch.close_pauses.append((self.n, effect.step_key))
+                self.tell(f"wait.{effect.outcome}", effect.step_key)
+            case fx.InvokeFunction():
+                self.emit(event_of_invoke(self.run, self.entry.facts, effect, self.now))
+            case fx.FinishRun():
+                self.finish = effect
+                self.tell(f"run.{effect.status}", detail=_end_detail(effect))
+                for event in events_of_end(self.run, self.entry.facts, effect, self.now):
+                    self.emit(event)
+            case fx.Ignore():
+                self.tell("late", detail=_encode({"reason": effect.reason}))
+            case fx.SetRequestVersion() | fx.SetPlanned() | fx.OpenGroup() | fx.CloseGroup():
+                pass  # columns of the run row, written from the folded state
+            case _:
+                assert_never(effect)
+
+    def put_step(
+        self, key: str, kind: str, name: str, step_type: str | None, state: str, is_member: bool, is_race: bool,
+        memo: bytes | None, inp: bytes | None, opts: bytes | None, error: bytes | None,
+    ) -> None:
+        """One row per step and entry: a statement may touch a row once, so the later state wins."""
+        self.steps[key] = (
+            self.place, key, str(kind), name, step_type, state, is_member, is_race, _str(memo), _str(inp), _str(opts),
+            _str(error),
+        )
+
+    def free(self, item_key: str) -> None:
+        """The lease of an item ends here, and with it the slots it holds."""
+        if self.entry.facts.is_limited:
+            for lease in self.entry.leases:
+                if lease.key == item_key:
+                    self.batch.free_slots.append((self.n, lease.lease_id))
+
+    def enqueue(self) -> None:
+        """Write new items; calls due now go to the worker that asked, the first under the lease it already has (rule 12)."""
+        entry = self.entry
+        settled = {e.key for e in entry.effects if isinstance(e, fx.SettleItem)}
+        spare = [lease.lease_id for lease in entry.leases if lease.key in settled]
+        now_calls = [q for q in self.items if q.kind in CALLS and q.at is None and not q.after]
+        may_take = entry.room if entry.worker_id else 0
+        if entry.facts.is_limited:
+            may_take = min(may_take, 1) if len(now_calls) == 1 and len(spare) == 1 else 0
+        for item in self.items:
+            item_id = self.item_id(item.key)
+            lease_id: LeaseId | None = None
+            if may_take > 0 and item.kind in CALLS and item.at is None and not item.after:
+                may_take -= 1
+                lease_id = spare.pop(0) if spare else LeaseId(uuid.uuid4())
+                entry.successors.append(LeasedItem(
+                    item_id, item.key, ItemKind(item.kind), item.step_key, 0, 1, lease_id, due_at=self.now
+                ))
+            else:
+                entry.readies = True
+            self.batch.enqueue.append((
+                self.n, item_id, item.key, str(item.kind), item.step_key, item.at, item.after, lease_id,
+                entry.worker_id if lease_id else None,
+            ))
+        if entry.facts.is_limited:
+            self.batch.free_slots.extend((self.n, lease_id) for lease_id in spare)
+
+
+def _str(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
+
+
+def _end_detail(finish: fx.FinishRun) -> bytes:
+    if finish.output is None:
+        return _encode({"code": finish.code})
+    key = b"error" if finish.status == "failed" else b"output"
+    return b'{"code":' + _encode(finish.code) + b',"' + key + b'":' + finish.output + b"}"
+
+
+def _name_and_message(finish: fx.FinishRun | None) -> tuple[str | None, str | None]:
+    """Short texts for lists; the whole error is in the history row."""
+    if finish is None or finish.status != "failed" or finish.output is None:
+        return None, None
+    try:
+        error = msgspec.json.decode(finish.output)
+    except msgspec.DecodeError:
+        return "Error", None
+    if not isinstance(error, dict):
+        return "Error", str(error)[:500]
+    return _short(error.get("name") or "Error", 200), _short(error.get("message") or "", 2000)
+
+
+def _short(value: object, limit: int) -> str:
+    # Postgres text cannot hold NUL; payload columns keep it as the JSON escape.
+    return str(value)[:limit].replace("\x00", "\ufffd")

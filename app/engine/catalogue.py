@@ -1,0 +1,135 @@
+"""What a process knows of apps and functions: one immutable view per environment, replaced when its version moved.
+
+Ingest and react must not read configuration per event (D7), and may not miss a function that was just synced. So the
+environment row carries a version, every claim of events answers with it, and a view older than that is reloaded before
+anything is matched.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from app.domain.function import Function, read_function
+from app.domain.ids import AppId, EnvironmentId, FunctionId, LaneId, derive_uuid
+from app.domain.matching import Trigger, TriggerIndex
+from app.domain.scope import Scope
+from app.store.db import Pool
+from app.store.named import fetch, named
+
+#: A view used without a version to compare it with (a call's URL, a key) may be this old.
+_FRESH_S = 1.0
+#: Views kept; the one used longest ago goes first.
+_KEPT = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFunction:
+    """A function as the engine uses it. `flow_key_id` is set when a concurrency limit applies to its calls."""
+
+    id: FunctionId
+    app_id: AppId
+    app_name: str
+    slug: str
+    name: str
+    version: int
+    url: str
+    function: Function
+    max_attempts: int
+    lane_id: LaneId
+    is_paused: bool
+    flow_key_id: UUID | None = None
+    cap: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EnvironmentView:
+    """The functions of an environment at one version of its catalogue."""
+
+    scope: Scope
+    name: str
+    version: int
+    functions: dict[FunctionId, KnownFunction]
+    by_slug: dict[str, KnownFunction]
+    triggers: TriggerIndex[FunctionId]
+    signing_keys: tuple[str, ...]
+    loaded_at: float
+
+
+class Catalogue:
+    """The views of a process. `keys_of` gives an environment's signing keys, the one to sign with first."""
+
+    def __init__(self, pool: Pool, keys_of: Callable[[EnvironmentId], Awaitable[list[str]]]) -> None:
+        self._pool = pool
+        self._keys_of = keys_of
+        self._views: dict[EnvironmentId, EnvironmentView] = {}
+        self._loading: dict[EnvironmentId, asyncio.Lock] = {}
+        self._limited: set[FunctionId] = set()
+
+    def is_limited(self, function_id: FunctionId) -> bool:
+        """Whether calls of the function take slots, as far as this process has seen."""
+        return function_id in self._limited
+
+    async def view(self, scope: Scope, version: int | None = None) -> EnvironmentView:
+        """The view at `version` or newer; without a version, one that is at most a second old."""
+        found = self._views.get(scope.environment_id)
+        if found is not None:
+            is_good = found.version >= version if version is not None else time.monotonic() - found.loaded_at < _FRESH_S
+            if is_good:
+                return found
+        lock = self._loading.setdefault(scope.environment_id, asyncio.Lock())
+        async with lock:
+            again = self._views.get(scope.environment_id)
+            if again is not None and again is not found:
+                if version is None or again.version >= version:
+                    return again
+            view = await self._load(scope)
+            self._views.pop(scope.environment_id, None)
+            self._views[scope.environment_id] = view
+            while len(self._views) > _KEPT:
+                self._views.pop(next(iter(self._views)))
+            return view
+
+    async def _load(self, scope: Scope) -> EnvironmentView:
+        async with self._pool.acquire(timeout=10) as connection:
+            environment = (await fetch(connection, named("functions", "environment"), environment=scope.environment_id))[0]
+            rows = await fetch(connection, named("functions", "of_environment"), environment=scope.environment_id)
+        keys = await self._keys_of(scope.environment_id)
+        functions: dict[FunctionId, KnownFunction] = {}
+        for row in rows:
+            known = _known(row)
+            functions[known.id] = known
+            if known.flow_key_id is not None:
+                self._limited.add(known.id)
+            else:
+                self._limited.discard(known.id)
+        triggers = TriggerIndex(
+            Trigger(known.id, trigger.event, trigger.expression)
+            for known in functions.values()
+            for trigger in known.function.triggers
+            if trigger.event
+        )
+        return EnvironmentView(
+            scope, environment["name"], environment["catalogue_version"], functions,
+            {known.slug: known for known in functions.values()}, triggers, tuple(keys), time.monotonic(),
+        )
+
+
+def lane_of(function_id: FunctionId) -> LaneId:
+    """The lane of a function's items; keys of flow control will make more of them."""
+    return LaneId(derive_uuid("lane", function_id.bytes, ""))
+
+
+def _known(row: Any) -> KnownFunction:
+    function = read_function(row["config"])
+    cap = function.concurrency_limit
+    return KnownFunction(
+        id=row["id"], app_id=row["app_id"], app_name=row["app_name"], slug=row["slug"], name=row["name"],
+        version=row["version"], url=row["url"], function=function, max_attempts=function.max_attempts,
+        lane_id=lane_of(row["id"]), is_paused=row["paused_at"] is not None,
+        flow_key_id=derive_uuid("flow", row["id"].bytes, "function", "") if cap else None, cap=cap or 0,
+    )
+
+

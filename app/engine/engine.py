@@ -1,0 +1,290 @@
+"""The engine of one worker process: four loops around the stations, and a heartbeat that holds its leases.
+
+    bell ──► work loop: react (inbox → runs) and lease (queue → drivers), while there is room
+    heartbeat: renews ONE row for all leases; a renewal that touches no row drops everything (rule 10)
+    keepers: rescue, sweep, recheck every second; expire and days now and then
+
+It starts before and apart from arq and works with Redis absent: then the bell is a timer of at most a second.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+from uuid import UUID
+
+from app.adapters.http import Caller
+from app.domain.ids import RunId, WorkerId, to_ulid
+from app.domain.run.effects import OpenPause
+from app.domain.run.happenings import Happening
+from app.engine.apply import Entry
+from app.engine.catalogue import Catalogue
+from app.engine.clock import DatabaseClock
+from app.engine.dispatch import Dispatch
+from app.engine.execute import Execute
+from app.engine.keepers import expire, recheck, rescue, sweep
+from app.engine.queue import lease
+from app.engine.react import React
+from app.engine.transition import Committer, RunEnded, RunUnknown, change_run
+from app.store.db import CONNECTION_LOST, Pool
+from app.store.named import fetch, named
+
+log = logging.getLogger(__name__)
+
+#: The longest a worker waits without looking (rule 17: a lost hint costs a second).
+_LONGEST_WAIT_S = 1.0
+#: First items react may lease to this worker in one round; the rest is for anyone.
+_REACT_ROOM = 64
+_HOUSEKEEPING_S = 600.0
+
+
+class DoorBell(Protocol):
+    """What the engine needs of Redis; every method works, slowly, without it."""
+
+    def ring(self, lanes: Any = None) -> None:
+        """Wake the workers, with lanes that have work."""
+
+    async def wait(self, timeout: float) -> list[bytes]:
+        """Sleep until somebody rings, at most `timeout` seconds."""
+
+    def publish(self, channel: str, message: str) -> None:
+        """Tell the pages that a run changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What the engine needs to know; times in seconds unless said otherwise."""
+
+    name: str = ""
+    lease_s: float = 30.0
+    renew_s: float = 5.0
+    max_calls: int = 256
+    call_timeout_s: float = 7200.0
+    server_kind: str = "cloud"
+    is_signed: bool = True
+    retry_delay: timedelta | None = None
+
+
+@dataclass(slots=True)
+class Engine:
+    """One worker. `start`, then it lives until `stop`; `lost` is set when its leases were taken from it."""
+
+    pool: Pool
+    cold_pool: Pool
+    caller: Caller
+    bell: DoorBell
+    catalogue: Catalogue
+    settings: EngineSettings
+    clock: DatabaseClock = field(default_factory=DatabaseClock)
+    worker_id: WorkerId = field(default_factory=lambda: WorkerId(uuid.uuid4()))
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _hints: set[UUID] = field(default_factory=set)
+    _tasks: list["asyncio.Task[None]"] = field(default_factory=list)
+    _is_stopping: bool = False
+    committer: Committer = field(init=False)
+    execute: Execute = field(init=False)
+    react: React = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Build the stations around the pools."""
+        s = self.settings
+        self.committer = Committer(
+            self.pool, self.worker_id, self.clock, s.retry_delay, self.catalogue.is_limited, self._after_commit
+        )
+        dispatch = Dispatch(self.caller, self.clock, s.server_kind, s.is_signed, s.call_timeout_s)
+        self.execute = Execute(
+            self.pool, self.committer, dispatch, self.catalogue, self.clock, s.max_calls, s.retry_delay, on_room=self._wake.set
+        )
+        self.react = React(self.pool, self.catalogue, self.clock, self.worker_id, self.resume, s.retry_delay)
+
+    async def start(self) -> None:
+        """Register the worker and begin; waits for the database, however long it takes to come."""
+        await self._register()
+        self.committer.start()
+        self._tasks = [
+            asyncio.create_task(self._listen(), name="bell"),
+            asyncio.create_task(self._work(), name="work"),
+            asyncio.create_task(self._heartbeat(), name="heartbeat"),
+            asyncio.create_task(self._keep(), name="keepers"),
+        ]
+
+    def wake(self, lanes: list[UUID] | None = None) -> None:
+        """Look for work now, in these lanes whatever their clock says."""
+        if lanes:
+            self._hints.update(lanes)
+        self._wake.set()
+
+    async def stop(self, grace_s: float = 25.0) -> None:
+        """Stop leasing, hand back what was not called, let calls end, hand back the rest. Costs no counted attempt (F5)."""
+        self._is_stopping = True
+        self.execute.is_stopping = True
+        for task in self._tasks:
+            if task.get_name() in {"bell", "work", "keepers"}:
+                task.cancel()
+        await self.execute.drain(grace_s)
+        await self.committer.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            async with self.cold_pool.acquire(timeout=2) as connection:
+                await connection.execute("update workers set lease_until = clock() where id = $1", self.worker_id)
+            await rescue.run_once(self.cold_pool)
+        except CONNECTION_LOST:
+            log.warning("could not leave the list of workers; the lease will run out")
+
+    async def resume(self, run_id: RunId, happening: Happening) -> None:
+        """Move a run that waits; one that is over or unknown does not mind."""
+        try:
+            entry = await change_run(
+                self.cold_pool, run_id, happening, clock=self.clock, retry_delay=self.settings.retry_delay,
+                is_limited=self.catalogue.is_limited,
+            )
+        except (RunUnknown, RunEnded):
+            return
+        self._after_commit([entry])
+
+    def _after_commit(self, entries: list[Entry]) -> None:
+        """Ring for what others may do now, tell the pages, and take the second look of new waits."""
+        lanes: set[UUID] = set()
+        for entry in entries:
+            if entry.readies or (entry.facts.is_limited and not entry.successors):
+                lanes.add(entry.facts.lane_id)
+            self.bell.publish(f"run:{entry.facts.scope.environment_id}", to_ulid(entry.run.id))
+            if any(isinstance(effect, OpenPause) and effect.event for effect in entry.effects):
+                task = asyncio.create_task(self._recheck())
+                self._tasks.append(task)
+                task.add_done_callback(self._tasks.remove)
+        if lanes:
+            self.wake(list(lanes))
+        if any(entry.emits for entry in entries):
+            self._wake.set()
+
+    async def _recheck(self) -> None:
+        await recheck.run_once(self.cold_pool, self.resume, timedelta(0))
+
+    async def _register(self) -> None:
+        s = self.settings
+        while True:
+            try:
+                async with self.cold_pool.acquire(timeout=5) as connection:
+                    await fetch(
+                        connection, named("workers", "register"), id=self.worker_id, name=s.name, host=socket.gethostname(),
+                        pid=os.getpid(), lease=timedelta(seconds=s.lease_s),
+                    )
+                return
+            except CONNECTION_LOST as error:
+                log.warning("database not reachable, trying again", extra={"error": repr(error)})
+                await asyncio.sleep(1)
+
+    async def _listen(self) -> None:
+        """The bell wakes the engine directly; arq is not in between."""
+        while True:
+            for raw in await self.bell.wait(_LONGEST_WAIT_S):
+                if len(raw) == 16:
+                    self._hints.add(UUID(bytes=raw))
+            self._wake.set()
+
+    async def _work(self) -> None:
+        pause = 0.0
+        while True:
+            try:
+                timeout = await self._round() if pause == 0.0 else pause
+                pause = 0.0
+            except CONNECTION_LOST as error:
+                log.warning("database does not answer, waiting", extra={"error": repr(error)})
+                pause = 0.5
+                continue
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                log.exception("round failed")
+                pause = 0.5
+                continue
+            if timeout > 0:
+                try:
+                    await asyncio.wait_for(self._wake.wait(), timeout)
+                except TimeoutError:
+                    pass
+            self._wake.clear()
+
+    async def _round(self) -> float:
+        """React and lease once; returns how long nothing will be due (0: there is more now)."""
+        hints, self._hints = self._hints, set()
+        room = self.execute.room
+        reacted = await self.react.round(min(room, _REACT_ROOM))
+        for hot, item in reacted.started:
+            self.execute.start(hot, item)
+        if reacted.left_ready:
+            self.bell.ring()
+        room = self.execute.room
+        leased = 0
+        if room > 0:
+            found, now = await lease(self.pool, self.worker_id, room, hints)
+            if now is not None:
+                self.clock.saw(now)
+            if found:
+                await self.execute.start_leased(found)
+            leased = len(found)
+        self.execute.is_crowded = room <= leased
+        if reacted.events or leased:
+            return 0.0
+        if room <= 0:
+            self._hints |= hints
+            return _LONGEST_WAIT_S
+        return await self._until_due()
+
+    async def _until_due(self) -> float:
+        async with self.pool.acquire(timeout=10) as connection:
+            row = (await fetch(connection, named("workers", "next_due")))[0]
+        self.clock.saw(row["now"])
+        due = row["next_due"]
+        if due is None or due.year >= datetime.max.replace(tzinfo=UTC).year:
+            return _LONGEST_WAIT_S
+        return float(min(max((due - row["now"]).total_seconds(), 0.001), _LONGEST_WAIT_S))
+
+    async def _heartbeat(self) -> None:
+        """Renew the one row; when it is gone, everything held is dropped and the worker starts under a new id."""
+        s = self.settings
+        while True:
+            await asyncio.sleep(s.renew_s)
+            try:
+                async with self.cold_pool.acquire(timeout=5) as connection:
+                    rows = await fetch(connection, named("workers", "renew"), id=self.worker_id, lease=timedelta(seconds=s.lease_s))
+            except CONNECTION_LOST as error:
+                log.warning("could not renew the lease", extra={"error": repr(error)})
+                continue
+            if rows:
+                self.clock.saw(rows[0]["now"])
+                continue
+            log.error("lost all leases; starting under a new id", extra={"worker_id": str(self.worker_id)})
+            self.execute.forget_all()
+            self.worker_id = WorkerId(uuid.uuid4())
+            self.committer.worker_id = self.worker_id
+            self.react.worker_id = self.worker_id
+            await self._register()
+
+    async def _keep(self) -> None:
+        last_housekeeping = 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                while await rescue.run_once(self.cold_pool):
+                    self._wake.set()
+                if wrong := await sweep.run_once(self.cold_pool):
+                    self.wake(wrong)
+                await recheck.run_once(self.cold_pool, self.resume)
+                if loop.time() - last_housekeeping > _HOUSEKEEPING_S:
+                    last_housekeeping = loop.time()
+                    await expire.run_once(self.cold_pool)
+            except CONNECTION_LOST as error:
+                log.warning("keepers wait for the database", extra={"error": repr(error)})
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                log.exception("a keeper failed")
+            await asyncio.sleep(1.0)

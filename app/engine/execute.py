@@ -1,0 +1,236 @@
+"""Station 4, a spine: load, call, read, hand over; and go on at once while the run is hot (D5).
+
+    leased item ─► load run ─► timer? ─► TimerDue ────────────────────────┐
+                       └─────► call the app ─► reply ─► Replied ─► submit ─┴─► won: successors under our lease: again
+                                                                           └─► lost: somebody else has it, forget it
+
+One task per leased item. It gives way after a budget when others wait for room, and when the worker is told to stop:
+then the successor is committed ready, for anyone. A crash anywhere loses nothing: what was committed is in the rows,
+what was leased is rescued with a higher fence.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from app.domain.ids import RunId, to_ulid
+from app.domain.protocol.reply import Failed, Finished, Ops, Reply
+from app.domain.run.happenings import Happening, Poisoned, Replied, TimerDue
+from app.domain.run.state import CALLS
+from app.engine import pause_points
+from app.engine.apply import Told
+from app.engine.catalogue import Catalogue, EnvironmentView
+from app.engine.clock import DatabaseClock
+from app.engine.dispatch import Called, Dispatch
+from app.engine.hot import HotRun, LeasedItem, hot_run
+from app.engine.queue import Leased
+from app.engine.transition import Committer
+from app.store.db import Pool
+from app.store.named import fetch, named
+
+log = logging.getLogger(__name__)
+
+#: Calls a run may make in a row, and seconds it may keep its place, while other work waits for room.
+_BUDGET_CALLS = 50
+_BUDGET_S = 2.0
+#: A call not sent this long after its lease was committed reads its fence again first (rule 16).
+_STALE_S = 1.0
+#: An item that lost this many workers is set aside (F17).
+_POISON = 3
+
+
+@dataclass(slots=True)
+class Execute:
+    """The drivers of one worker."""
+
+    pool: Pool
+    committer: Committer
+    dispatch: Dispatch
+    catalogue: Catalogue
+    clock: DatabaseClock
+    max_calls: int
+    retry_delay: timedelta | None = None
+    is_stopping: bool = False
+    #: Whether other due work was seen waiting for room in the last round.
+    is_crowded: bool = False
+    on_room: Callable[[], None] = lambda: None
+    _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
+    _hot: dict[RunId, HotRun] = field(default_factory=dict)
+    _users: dict[RunId, int] = field(default_factory=dict)
+    _unsent: dict[Any, LeasedItem] = field(default_factory=dict)
+
+    @property
+    def room(self) -> int:
+        """How many more items this worker may hold."""
+        return 0 if self.is_stopping else max(0, self.max_calls - len(self._tasks))
+
+    @property
+    def in_flight(self) -> int:
+        """Items held now."""
+        return len(self._tasks)
+
+    def start(self, hot: HotRun, item: LeasedItem) -> None:
+        """Drive an item of a run that is in memory already."""
+        self._spawn(hot, item)
+
+    async def start_leased(self, leased: list[Leased]) -> None:
+        """Load the runs of leased items, each once, and drive them."""
+        wanted = {x.run_id for x in leased}
+        async with self.pool.acquire(timeout=10) as connection:
+            rows = await fetch(connection, named("lease", "load"), run_ids=list(wanted))
+        loaded: dict[RunId, HotRun] = {}
+        for row in rows:
+            run_id = row["id"]
+            fresh = hot_run(row, self.retry_delay, self.catalogue.is_limited(row["function_id"]))
+            known = self._hot.get(run_id)
+            if known is not None:
+                # Another branch of the run is being driven here: share its copy, brought to the newer version.
+                if fresh.run.version > known.run.version:
+                    known.run, known.memos = fresh.run, fresh.memos
+                loaded[run_id] = known
+            else:
+                loaded[run_id] = fresh
+        for x in leased:
+            hot = loaded.get(x.run_id)
+            if hot is not None:
+                self._spawn(hot, x.item)
+            else:
+                log.error("leased item of an unknown run", extra={"run_id": to_ulid(x.run_id)})
+
+    def forget_all(self) -> None:
+        """The worker's leases are lost: nothing held may be written or called any more (rule 10)."""
+        for task in self._tasks:
+            task.cancel()
+        self._hot.clear()
+        self._users.clear()
+
+    def unsent(self) -> list[LeasedItem]:
+        """Items whose call has not been sent, for a stopping worker to hand back."""
+        return list(self._unsent.values())
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait for the calls in flight to end."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout_s)
+
+    def _spawn(self, hot: HotRun, item: LeasedItem) -> None:
+        run_id = hot.run.id
+        hot = self._hot.setdefault(run_id, hot)
+        self._users[run_id] = self._users.get(run_id, 0) + 1
+        task = asyncio.create_task(self._drive(hot, item))
+        self._tasks.add(task)
+        task.add_done_callback(lambda t: self._ended(t, run_id))
+
+    def _ended(self, task: "asyncio.Task[None]", run_id: RunId) -> None:
+        self._tasks.discard(task)
+        left = self._users.get(run_id, 1) - 1
+        if left <= 0:
+            self._users.pop(run_id, None)
+            self._hot.pop(run_id, None)
+        else:
+            self._users[run_id] = left
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("driver failed; its item will be rescued", exc_info=error, extra={"run_id": to_ulid(run_id)})
+        self.on_room()
+
+    async def _drive(self, hot: HotRun, item: LeasedItem) -> None:
+        began = time.monotonic()
+        leased_at = began
+        calls = 0
+        todo: LeasedItem | None = item
+        while todo is not None:
+            happening, told = await self._happening(hot, todo, leased_at)
+            if happening is None:
+                return
+            calls += 1
+            decision = await self.committer.submit(hot, happening, todo, told=told, room=self._room_for(began, calls))
+            leased_at = time.monotonic()
+            todo = None
+            if decision.is_won and decision.successors:
+                todo = decision.successors[0]
+                for other in decision.successors[1:]:
+                    self._spawn(hot, other)
+
+    def _room_for(self, began: float, calls: int) -> int:
+        """How many successors this driver asks for: none when stopping or over budget while others wait."""
+        if self.is_stopping:
+            return 0
+        if self.is_crowded and (calls >= _BUDGET_CALLS or time.monotonic() - began > _BUDGET_S):
+            return 0
+        return 1 + self.room
+
+    async def _happening(self, hot: HotRun, item: LeasedItem, leased_at: float) -> tuple[Happening | None, Told | None]:
+        """What the item brings about: a timer that came due, an app's answer, or nothing because it is no longer ours."""
+        if item.kind not in CALLS:
+            return TimerDue(item.key), None
+        if item.redeliveries >= _POISON:
+            return Poisoned(item.key), None
+        self._unsent[item.id] = item
+        try:
+            await pause_points.reached("call.before", [hot.run.id])
+            view = await self.catalogue.view(hot.facts.scope)
+            if time.monotonic() - leased_at > _STALE_S and not await self._still_ours(item):
+                return None, None
+        finally:
+            self._unsent.pop(item.id, None)
+        if hot.run.is_ended:
+            return None, None
+        started_at = self.clock.now()
+        called = await self._call(hot, item, view)
+        await pause_points.reached("call.after", [hot.run.id])
+        queued_ms = (started_at - item.due_at) / timedelta(milliseconds=1) if item.due_at else 0.0
+        told = Told(
+            "call", _reported_step(item, called.reply), item.key, item.attempt, started_at,
+            _detail(hot, item, called, max(0.0, queued_ms)),
+        )
+        return Replied(item.key, called.reply), told
+
+    async def _call(self, hot: HotRun, item: LeasedItem, view: EnvironmentView) -> Called:
+        known = view.functions.get(hot.facts.function_id)
+        if known is None:
+            error = {"data": None, "message": f"Function {hot.facts.function_slug} is no longer part of its app.", "name": "FunctionRemoved"}
+            reply = Failed(msgspec.json.encode(error), "function_removed", no_retry=True, is_fatal=True)
+            return Called(reply, 0, 0.0, "")
+        return await self.dispatch.call(hot, item, known, view.signing_keys)
+
+    async def _still_ours(self, item: LeasedItem) -> bool:
+        async with self.pool.acquire(timeout=10) as connection:
+            rows = await fetch(connection, named("workers", "fence"), item=item.id)
+        return bool(rows) and rows[0]["fence"] == item.fence
+
+
+def _reported_step(item: LeasedItem, reply: Reply) -> str | None:
+    """The step an attempt belongs to: the target, or the one step a discovery call ran inline."""
+    if item.step_key is not None:
+        return item.step_key
+    if isinstance(reply, Ops) and len(reply.ops) == 1 and reply.ops[0].code in {"StepRun", "StepError", "StepFailed", "Step"}:
+        return reply.ops[0].id
+    return None
+
+
+def _detail(hot: HotRun, item: LeasedItem, called: Called, queued_ms: float) -> bytes:
+    """The journal's line of a call, as the run page reads it."""
+    reply = called.reply
+    error: bytes | None = None
+    outcome = "ok"
+    if isinstance(reply, Failed):
+        error, outcome = reply.error, "error"
+    elif isinstance(reply, Ops):
+        failed = next((op for op in reply.ops if op.code in {"StepError", "StepFailed"}), None)
+        if failed is not None and failed.memo is not None:
+            outcome = "error"
+            error = bytes(msgspec.json.decode(failed.memo, type=dict[str, msgspec.Raw])["error"])
+    retry_after = reply.retry_after if not isinstance(reply, Finished) else None
+    return msgspec.json.encode({
+        "status": called.status, "ms": round(called.millis, 2), "outcome": outcome,
+        "error": msgspec.Raw(error) if error else None,
+        "retry_after_ms": int(retry_after / timedelta(milliseconds=1)) if retry_after else None,
+        "sdk": reply.sdk, "redeliveries": item.redeliveries, "queued_ms": round(queued_ms, 1),
+        "request_id": called.request_id,
+    })

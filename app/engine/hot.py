@@ -1,0 +1,106 @@
+"""A run in memory: its state, its payloads, and the facts about it that the state machine does not decide on.
+
+Truth is the row. What is here is a copy that is trusted only with the version that a commit or a lease answered
+(architecture 5, rule 3); whoever finds it stale reloads it.
+"""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from app.domain.ids import AppId, EventId, FunctionId, ItemId, LaneId, LeaseId, RunId
+from app.domain.run.effects import Effect, SaveStep
+from app.domain.run.state import Item, ItemKind, RetryPolicy, Run, RunStatus, Step, StepKind, StepState
+from app.domain.scope import Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What stays the same during the whole run."""
+
+    scope: Scope
+    app_id: AppId
+    function_id: FunctionId
+    function_slug: str
+    environment_name: str
+    lane_id: LaneId
+    event_id: EventId
+    #: Canonical JSON of the event as apps receive it; `events` holds all of a batch, the first included.
+    event: bytes
+    events: tuple[bytes, ...]
+    queued_at: datetime
+    is_limited: bool = False
+    parent_run_id: RunId | None = None
+    parent_step_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LeasedItem:
+    """The right to make the call of one item and to settle it, until the worker's lease ends."""
+
+    id: ItemId
+    key: str
+    kind: ItemKind
+    step_key: str | None
+    attempt: int
+    fence: int
+    lease_id: LeaseId
+    redeliveries: int = 0
+    #: When it came due, for the queue time people see.
+    due_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class HotRun:
+    """A run this process holds a lease of. `memos` keeps the settled steps in memo order."""
+
+    run: Run
+    facts: Facts
+    memos: dict[str, bytes] = field(default_factory=dict)
+
+    def remember(self, run: Run, effects: list[Effect], version: int) -> None:
+        """Take over what a commit has written: only after it answered "won" (rule 3)."""
+        for effect in effects:
+            if isinstance(effect, SaveStep):
+                self.memos.setdefault(effect.step_key, effect.memo)
+        self.run = replace(run, version=version)
+
+    @property
+    def bytes_held(self) -> int:
+        """Roughly what it costs to keep, for the memory bound."""
+        return self.run.state_bytes + 1024
+
+
+def hot_run(row: Any, retry_delay: timedelta | None, is_limited: bool) -> HotRun:
+    """Build it from a row of `load` (sql/lease.sql). `retry_delay` is the fixed delay of dev and tests, or None."""
+    steps: dict[str, Step] = {}
+    memos: dict[str, bytes] = {}
+    for key, kind, state, member, race, memo in zip(
+        row["keys"] or (), row["kinds"] or (), row["states"] or (), row["members"] or (), row["races"] or (),
+        row["memos"] or (), strict=True,
+    ):
+        steps[key] = Step(key, StepKind(kind), StepState(state), member and memo is None, race)
+        if memo is not None:
+            memos[key] = memo.encode()
+    items = {
+        key: Item(key, ItemKind(kind), step, attempt)
+        for key, kind, step, attempt in zip(
+            row["item_keys"] or (), row["item_kinds"] or (), row["item_steps"] or (), row["item_attempts"] or (),
+            strict=True,
+        )
+    }
+    run = Run(
+        id=row["id"], function_id=row["function_id"], status=RunStatus(row["status"]), version=row["version"],
+        request_version=row["request_version"], is_planned=row["is_planned"], completed=row["completed"],
+        pending=row["pending"], group=row["group_key"], discoveries=row["discoveries"], state_bytes=row["state_bytes"],
+        retry=RetryPolicy(row["max_attempts"], retry_delay), started_at=row["started_at"], is_quiet=row["is_quiet"],
+        steps=steps, items=items,
+    )
+    event: bytes = (row["event"] or "{}").encode()
+    facts = Facts(
+        scope=Scope(row["account_id"], row["environment_id"]), app_id=row["app_id"], function_id=row["function_id"],
+        function_slug=row["slug"], environment_name=row["environment_name"], lane_id=row["lane_id"],
+        event_id=row["event_id"], event=event, events=(event,), queued_at=row["queued_at"], is_limited=is_limited,
+        parent_run_id=row["parent_run_id"], parent_step_key=row["parent_step_key"],
+    )
+    return HotRun(run, facts, memos)

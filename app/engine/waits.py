@@ -1,0 +1,76 @@
+"""Finds the waits an event ends: children's ends by correlation, waits for events by name and value.
+
+Waits are never scanned: a wait whose expression holds an equality is stored with the path and value it compares, and
+an event asks the index with its own values (D7). The rest of the expression is judged here.
+Both looks of rule 15 use this module: whoever commits an event looks for waits (`waits_ended_by`), and whoever opens a
+wait looks for events received since (`recheck`). One of the two sees the other.
+"""
+
+import logging
+from typing import Any
+
+import msgspec
+
+from app.domain.ids import RunId
+from app.domain.matching import wait_matches, wait_value
+from app.domain.run.happenings import Happening, Resumed
+from app.store.named import fetch, named
+
+log = logging.getLogger(__name__)
+
+
+async def waits_ended_by(connection: Any, row: Any) -> list[tuple[RunId, Happening]]:
+    """The runs that a claimed event resumes, with what they are told. `row` is one of `claim` (sql/inbox.sql)."""
+    found: list[tuple[RunId, Happening]] = []
+    if row["correlation"] is not None:
+        for pause in await fetch(
+            connection, named("inbox", "pause_of_child"), environment=row["environment_id"], correlation=row["correlation"]
+        ):
+            found.append((pause["run_id"], _of_child(pause["step_key"], row["payload"])))
+    paths = [
+        r["match_path"]
+        for r in await fetch(connection, named("inbox", "pause_paths"), environment=row["environment_id"], name=row["name"])
+    ]
+    event = msgspec.json.decode(row["payload"]) if paths else None
+    pairs = [(path, wait_value(event, path)) for path in paths]
+    pauses = await fetch(
+        connection, named("inbox", "matching_pauses"), environment=row["environment_id"], name=row["name"],
+        paths=[p for p, v in pairs if v is not None], values=[v for _, v in pairs if v is not None],
+    )
+    for pause in pauses:
+        if event is None:
+            event = msgspec.json.decode(row["payload"])
+        if pause["requested_at"] < row["received_at"] and wait_matches(pause["expression"], event, row["received_at"]):
+            found.append((pause["run_id"], Resumed(pause["step_key"], row["payload"].encode())))
+    return found
+
+
+async def recheck(connection: Any, pause: Any) -> Happening | None:
+    """The second look of a wait: an event that came in between its request and its commit."""
+    for row in await fetch(
+        connection, named("inbox", "events_since"), environment=pause["environment_id"], name=pause["event_name"],
+        since=pause["requested_at"],
+    ):
+        if wait_matches(pause["expression"], msgspec.json.decode(row["payload"]), row["received_at"]):
+            return Resumed(pause["step_key"], row["payload"].encode())
+    return None
+
+
+def _of_child(step_key: str, payload: str) -> Happening:
+    """A child's end as the memo of its parent's step (protocol 23.3)."""
+    event = msgspec.json.decode(payload.encode(), type=_Finished)
+    if event.data.error is not None:
+        return Resumed(step_key, b'{"error":' + bytes(event.data.error) + b"}", is_error=True)
+    if event.data.result is not None:
+        return Resumed(step_key, b'{"data":' + bytes(event.data.result) + b"}")
+    error = {"data": None, "message": "The invoked function was cancelled before it finished.", "name": "Error"}
+    return Resumed(step_key, b'{"error":' + msgspec.json.encode(error) + b"}", is_error=True)
+
+
+class _FinishedData(msgspec.Struct):
+    error: msgspec.Raw | None = None
+    result: msgspec.Raw | None = None
+
+
+class _Finished(msgspec.Struct):
+    data: _FinishedData

@@ -1,0 +1,98 @@
+"""Writes a batch of entries in one statement: the only writer of runs, steps, items, pauses and history.
+
+An entry is one run's change with its guard: (run, expected version, items with their fences). `Batch` collects the rows of many
+entries by kind; `commit` sends them as arrays. An entry whose guard fails is left out whole; the others are written
+together, in one transaction and one round trip (architecture D4, section 5 rules 5-8).
+
+Who is authoritative for what: the row for versions and fences, the database clock for every time, this statement for
+memo order. Callers may only say what they expected.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from app.store.named import Statement, fetch, joined
+
+#: Column names of each part, in the order of the tuples in `Batch`.
+_ENTRY = (
+    "n run_id expect status request_version is_planned pending group_key discoveries bytes starts ends "
+    "error_code error_name error_message"
+).split()
+_PARTS: dict[str, tuple[str, ...]] = {
+    "steps": tuple(
+        f"step_{c}"
+        for c in "n place key kind name type state member race memo input opts error".split()  # noqa: SIM905 - a table reads better
+    ),
+    "settle": ("gone_n", "gone_id"),
+    "enqueue": tuple(f"new_{c}" for c in ("n", "id", "key", "kind", "step", "at", "after", "lease", "worker")),
+    "retry": tuple(f"again_{c}" for c in ("n", "id", "attempt", "after")),
+    "open_pauses": tuple(
+        f"pause_{c}"
+        for c in ("n", "step", "kind", "event", "expression", "path", "value", "signal", "correlation")
+    ),
+    "close_pauses": ("closed_n", "closed_step"),
+    "free_slots": ("freed_n", "freed_lease"),
+    "history": tuple(
+        f"told_{c}" for c in ("n", "position", "kind", "step", "item", "attempt", "started", "detail")
+    ),
+    "emit": tuple(f"event_{c}" for c in ("n", "id", "name", "client_id", "ts", "payload", "correlation")),
+}
+
+
+@dataclass(slots=True)
+class Batch:
+    """The rows of a commit, one tuple each, by part. The first column of every row is the entry's number."""
+
+    entries: list[tuple[Any, ...]] = field(default_factory=list)
+    #: (entry, item id, fence): every one of them must still be held for the entry to win.
+    guards: list[tuple[int, UUID, int]] = field(default_factory=list)
+    steps: list[tuple[Any, ...]] = field(default_factory=list)
+    settle: list[tuple[Any, ...]] = field(default_factory=list)
+    enqueue: list[tuple[Any, ...]] = field(default_factory=list)
+    retry: list[tuple[Any, ...]] = field(default_factory=list)
+    open_pauses: list[tuple[Any, ...]] = field(default_factory=list)
+    close_pauses: list[tuple[Any, ...]] = field(default_factory=list)
+    free_slots: list[tuple[Any, ...]] = field(default_factory=list)
+    history: list[tuple[Any, ...]] = field(default_factory=list)
+    emit: list[tuple[Any, ...]] = field(default_factory=list)
+    has_ends: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Won:
+    """The entry was written: the run's new version and the database's time."""
+
+    version: int
+    now: datetime
+
+
+def _statement(batch: Batch) -> Statement:
+    parts = ["guard"]
+    if batch.steps:
+        parts += ["steps", "run_with_steps"]
+    else:
+        parts.append("run_without_steps")
+    parts += [p for p in _PARTS if p != "steps" and getattr(batch, p)]
+    if batch.has_ends:
+        parts.append("finish")
+    return joined("commit", (*parts, "answer"))
+
+
+async def commit(connection: Any, batch: Batch, commit_id: UUID) -> dict[int, Won]:
+    """Write the batch; the answer holds the entries that won, by their number.
+
+    Inside a caller's transaction it is part of it, else a transaction of its own. Raises what asyncpg raises: bad
+    data in one entry fails the whole statement, and the caller halves the batch (rule 7).
+    """
+    values: dict[str, Any] = {"commit_id": commit_id}
+    values.update(zip(_ENTRY, zip(*batch.entries, strict=True), strict=True))
+    values.update(zip(("want_n", "want_item", "want_fence"), zip(*batch.guards, strict=True) if batch.guards else ((), (), ()), strict=True))
+    for part, columns in _PARTS.items():
+        rows = getattr(batch, part)
+        if rows:
+            values.update(zip(columns, zip(*rows, strict=True), strict=True))
+    return {
+        row["n"]: Won(row["version"], row["now"]) for row in await fetch(connection, _statement(batch), **values)
+    }

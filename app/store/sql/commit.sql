@@ -1,0 +1,187 @@
+-- The one statement that changes runs. app/store/commit.py joins the parts a batch needs into a single statement, so a
+-- batch is one transaction and one round trip, and an idle part costs nothing. Every part joins `win`: an entry whose
+-- guard failed drops out alone and takes all its rows with it.
+
+-- name: guard
+-- Locks items, then runs, without ever waiting; keeps the entries whose run is open and unchanged and whose items are ours.
+with e as materialized (
+  select * from unnest(
+    :n::int[], :run_id::uuid[], :expect::int[], :status::text[], :request_version::int[],
+    :is_planned::bool[], :pending::int[], :group_key::text[], :discoveries::int[], :bytes::bigint[], :starts::bool[],
+    :ends::bool[], :error_code::text[], :error_name::text[], :error_message::text[]
+  ) as t (n, run_id, expect, status, request_version, is_planned, pending, group_key, discoveries, bytes,
+          starts, ends, error_code, error_name, error_message)
+), want as materialized (
+  select * from unnest(:want_n::int[], :want_item::uuid[], :want_fence::bigint[]) as t (n, item_id, fence)
+), held as materialized (
+  select w.n from want w join items i on i.id = w.item_id where i.fence = w.fence for update of i skip locked
+), win as materialized (
+  select e.n, e.ends, r.id, r.version, r.completed, r.account_id, r.environment_id, r.function_id, r.lane_id
+  from e join runs r on r.id = e.run_id
+  where r.ended_at is null and (e.expect is null or r.version = e.expect)
+    and (select count(*) from want x where x.n = e.n) = (select count(*) from held h where h.n = e.n)
+  for no key update of r skip locked
+)
+
+-- name: steps
+-- Steps opened, retried or settled. A settled step keeps its outcome: the update passes it by (I6).
+, put_steps as (
+  insert into steps as t (run_id, step_key, account_id, environment_id, kind, name, step_type, state, is_member, is_race,
+                          memo_order, memo, input, opts, error, settled_at)
+  select w.id, s.key, w.account_id, w.environment_id, s.kind, s.name, s.step_type, s.state, s.is_member, s.is_race,
+         case when s.memo is not null then w.completed + s.place end, s.memo, s.input, s.opts, s.error,
+         case when s.memo is not null then clock() end
+  from unnest(:step_n::int[], :step_place::int[], :step_key::text[], :step_kind::text[], :step_name::text[],
+              :step_type::text[], :step_state::text[], :step_member::bool[], :step_race::bool[], :step_memo::text[],
+              :step_input::text[], :step_opts::text[], :step_error::text[])
+         as s (n, place, key, kind, name, step_type, state, is_member, is_race, memo, input, opts, error)
+  join win w on w.n = s.n
+  on conflict (run_id, step_key) do update set
+    state = excluded.state, is_member = excluded.is_member, is_race = excluded.is_race or t.is_race,
+    memo_order = excluded.memo_order, memo = excluded.memo, settled_at = excluded.settled_at,
+    input = coalesce(excluded.input, t.input), opts = coalesce(excluded.opts, t.opts),
+    error = coalesce(excluded.error, t.error), step_type = coalesce(excluded.step_type, t.step_type)
+  where t.memo_order is null
+  returning t.run_id, t.memo_order
+), settled as materialized (
+  select run_id, count(*)::int as count from put_steps where memo_order is not null group by run_id
+)
+
+-- name: run_with_steps
+, put_runs as (
+  update runs r set version = r.version + 1, commit_id = :commit_id::uuid,
+    completed = r.completed + coalesce((select s.count from settled s where s.run_id = r.id), 0),
+    status = coalesce(e.status, r.status), request_version = coalesce(e.request_version, r.request_version),
+    is_planned = coalesce(e.is_planned, r.is_planned), pending = coalesce(e.pending, r.pending),
+    group_key = case when e.pending is null then r.group_key else e.group_key end,
+    discoveries = coalesce(e.discoveries, r.discoveries), state_bytes = r.state_bytes + e.bytes,
+    started_at = case when e.starts then coalesce(r.started_at, clock()) else r.started_at end,
+    ended_at = case when e.ends then clock() end, error_code = e.error_code, error_name = e.error_name,
+    error_message = e.error_message
+  from win w join e on e.n = w.n where r.id = w.id
+)
+
+-- name: run_without_steps
+, put_runs as (
+  update runs r set version = r.version + 1, commit_id = :commit_id::uuid,
+    status = coalesce(e.status, r.status), request_version = coalesce(e.request_version, r.request_version),
+    is_planned = coalesce(e.is_planned, r.is_planned), pending = coalesce(e.pending, r.pending),
+    group_key = case when e.pending is null then r.group_key else e.group_key end,
+    discoveries = coalesce(e.discoveries, r.discoveries), state_bytes = r.state_bytes + e.bytes,
+    started_at = case when e.starts then coalesce(r.started_at, clock()) else r.started_at end,
+    ended_at = case when e.ends then clock() end, error_code = e.error_code, error_name = e.error_name,
+    error_message = e.error_message
+  from win w join e on e.n = w.n where r.id = w.id
+)
+
+-- name: settle
+-- Items that are done.
+, gone_items as (
+  delete from items i using unnest(:gone_n::int[], :gone_id::uuid[]) as g (n, id) join win w on w.n = g.n where i.id = g.id
+)
+
+-- name: enqueue
+-- Work made by the entry; committed as leased when a lease is handed over (D5).
+, new_items as (
+  insert into items (id, account_id, environment_id, function_id, run_id, lane_id, key, kind, step_key, due_at, fence,
+                     lease_id, worker_id, leased_at)
+  select q.id, w.account_id, w.environment_id, w.function_id, w.id, w.lane_id, q.key, q.kind, q.step_key,
+         coalesce(q.at, clock() + coalesce(q.after, interval '0')), case when q.lease_id is null then 0 else 1 end,
+         q.lease_id, q.worker_id, case when q.lease_id is not null then clock() end
+  from unnest(:new_n::int[], :new_id::uuid[], :new_key::text[], :new_kind::text[], :new_step::text[], :new_at::timestamptz[],
+              :new_after::interval[], :new_lease::uuid[], :new_worker::uuid[])
+         as q (n, id, key, kind, step_key, at, after, lease_id, worker_id)
+  join win w on w.n = q.n
+  on conflict (id) do nothing
+), woken as (
+  update lanes l set next_due = x.due from (
+    select w.lane_id as id, min(coalesce(q.at, clock() + coalesce(q.after, interval '0'))) as due
+    from unnest(:new_n::int[], :new_at::timestamptz[], :new_after::interval[], :new_lease::uuid[]) as q (n, at, after, lease_id)
+    join win w on w.n = q.n
+    where q.lease_id is null group by w.lane_id
+  ) x
+  where l.id = x.id and l.next_due > x.due
+)
+
+-- name: retry
+-- The same item again: a later attempt with the lease given back, or attempts counted from 0 under the same lease.
+, again as (
+  update items i set
+    attempt = a.attempt, due_at = case when a.after is null then i.due_at else clock() + a.after end,
+    lease_id = case when a.after is null then i.lease_id end, worker_id = case when a.after is null then i.worker_id end,
+    leased_at = case when a.after is null then i.leased_at end,
+    fence = case when a.after is null then i.fence else i.fence + 1 end
+  from unnest(:again_n::int[], :again_id::uuid[], :again_attempt::int[], :again_after::interval[]) as a (n, id, attempt, after)
+  join win w on w.n = a.n
+  where i.id = a.id
+), again_woken as (
+  update lanes l set next_due = x.due from (
+    select w.lane_id as id, min(clock() + a.after) as due
+    from unnest(:again_n::int[], :again_after::interval[]) as a (n, after) join win w on w.n = a.n
+    where a.after is not null group by w.lane_id
+  ) x
+  where l.id = x.id and l.next_due > x.due
+)
+
+-- name: open_pauses
+, new_pauses as (
+  insert into pauses (run_id, step_key, account_id, environment_id, kind, event_name, expression, match_path, match_value,
+                      signal, correlation, requested_at)
+  select w.id, p.step_key, w.account_id, w.environment_id, p.kind, p.event_name, p.expression, p.match_path, p.match_value,
+         p.signal, p.correlation, clock()
+  from unnest(:pause_n::int[], :pause_step::text[], :pause_kind::text[], :pause_event::text[], :pause_expression::text[],
+              :pause_path::text[], :pause_value::text[], :pause_signal::text[], :pause_correlation::text[])
+         as p (n, step_key, kind, event_name, expression, match_path, match_value, signal, correlation)
+  join win w on w.n = p.n
+  on conflict (run_id, step_key) do nothing
+)
+
+-- name: close_pauses
+, old_pauses as (
+  delete from pauses p using unnest(:closed_n::int[], :closed_step::text[]) as c (n, step_key) join win w on w.n = c.n
+  where p.run_id = w.id and p.step_key = c.step_key
+)
+
+-- name: free_slots
+-- Slots of leases that end with this entry.
+, freed as (
+  delete from slots s using unnest(:freed_n::int[], :freed_lease::uuid[]) as f (n, lease_id) join win w on w.n = f.n
+  where s.lease_id = f.lease_id
+)
+
+-- name: finish
+-- An ended run keeps no work, no waits and no slots (I22). Open steps are closed as cancelled by the reader.
+, end_items as (delete from items i using win w where w.ends and i.run_id = w.id)
+, end_pauses as (delete from pauses p using win w where w.ends and p.run_id = w.id)
+, end_slots as (delete from slots s using win w where w.ends and s.run_id = w.id)
+
+-- name: history
+, told as (
+  insert into history (run_id, version, position, account_id, environment_id, kind, step_key, item_key, attempt, started_at, detail)
+  select w.id, w.version + 1, h.position, w.account_id, w.environment_id, h.kind, h.step_key, h.item_key, h.attempt,
+         h.started_at, h.detail
+  from unnest(:told_n::int[], :told_position::int[], :told_kind::text[], :told_step::text[], :told_item::text[],
+              :told_attempt::int[], :told_started::timestamptz[], :told_detail::text[])
+         as h (n, position, kind, step_key, item_key, attempt, started_at, detail)
+  join win w on w.n = h.n
+)
+
+-- name: emit
+-- Internal events: stored like any other, and put into the inbox so that they trigger functions and end waits.
+, emitted as (
+  insert into events (environment_id, id, received_at, account_id, name, client_id, ts, payload, source)
+  select w.environment_id, v.id, clock(), w.account_id, v.name, v.client_id, v.ts, v.payload, 'internal'
+  from unnest(:event_n::int[], :event_id::uuid[], :event_name::text[], :event_client_id::text[], :event_ts::bigint[],
+              :event_payload::text[]) as v (n, id, name, client_id, ts, payload)
+  join win w on w.n = v.n
+), boxed as (
+  insert into inbox (environment_id, event_id, received_at, account_id, correlation)
+  select w.environment_id, v.id, clock(), w.account_id, v.correlation
+  from unnest(:event_n::int[], :event_id::uuid[], :event_correlation::text[]) as v (n, id, correlation)
+  join win w on w.n = v.n
+  on conflict (environment_id, event_id) do nothing
+)
+
+-- name: answer
+-- Which entries won, and what time it is.
+select w.n, w.version + 1 as version, clock() as now from win w

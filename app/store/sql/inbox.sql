@@ -1,0 +1,146 @@
+-- name: ingest
+-- Stores the events of many requests and puts them into the inbox. A request whose seed was seen in the last 24 h stores
+-- nothing; the caller reads back what it got then.
+with q as materialized (
+  select * from unnest(:n::int[], :environment::uuid[], :account::uuid[], :seed::text[], :sha::bytea[])
+    as t (n, environment_id, account_id, seed, sha)
+), ev as materialized (
+  select * from unnest(:event_n::int[], :event_id::uuid[], :event_name::text[], :event_client_id::text[], :event_ts::bigint[],
+                       :event_payload::text[], :event_original::text[]) with ordinality
+    as t (n, id, name, client_id, ts, payload, original, place)
+), seeds as (
+  insert into ingest_seeds as s (environment_id, account_id, seed, body_sha, ids, expires_at)
+  select q.environment_id, q.account_id, q.seed, q.sha,
+         (select array_agg(ev.id order by ev.place) from ev where ev.n = q.n), clock() + interval '24 hours'
+  from q where q.seed is not null
+  on conflict (environment_id, seed) do update set body_sha = excluded.body_sha, ids = excluded.ids,
+    expires_at = excluded.expires_at where s.expires_at < clock()
+  returning s.environment_id, s.seed
+), fresh as materialized (
+  select q.n, q.environment_id, q.account_id from q
+  where q.seed is null or exists (select from seeds s where s.environment_id = q.environment_id and s.seed = q.seed)
+), stored as (
+  insert into events (environment_id, id, received_at, account_id, name, client_id, ts, payload, original)
+  select f.environment_id, ev.id, clock(), f.account_id, ev.name, ev.client_id, ev.ts, ev.payload, ev.original
+  from ev join fresh f on f.n = ev.n
+), boxed as (
+  insert into inbox (environment_id, event_id, received_at, account_id)
+  select f.environment_id, ev.id, clock(), f.account_id from ev join fresh f on f.n = ev.n
+)
+select f.n from fresh f
+
+-- name: seed
+-- What an earlier request with this seed stored.
+select s.body_sha, s.ids from ingest_seeds s where s.environment_id = :environment::uuid and s.seed = :seed::text
+
+-- name: claim
+-- The oldest events nobody has reacted to, locked until their consequences are committed.
+with i as materialized (
+  select x.environment_id, x.event_id, x.received_at, x.account_id, x.correlation
+  from inbox x order by x.received_at limit :room::int for update skip locked
+)
+select i.*, e.name, e.client_id, e.ts, e.payload, v.catalogue_version, clock() as now
+from i join environments v on v.id = i.environment_id
+join events e on e.environment_id = i.environment_id and e.id = i.event_id and e.received_at = i.received_at
+order by i.received_at, i.event_id
+
+-- name: create_runs
+-- The runs of claimed events with their first items, and the answers of functions that made none.
+with new as materialized (
+  select * from unnest(:n::int[], :run_id::uuid[], :account::uuid[], :environment::uuid[], :app::uuid[], :function::uuid[],
+    :function_version::int[], :lane::uuid[], :max_attempts::int[], :is_quiet::bool[], :event_id::uuid[],
+    :event_received_at::timestamptz[], :event_name::text[], :parent_run::uuid[], :parent_step::text[], :dedupe_key::text[],
+    :item_id::uuid[], :due_at::timestamptz[], :lease_id::uuid[])
+    as t (n, run_id, account_id, environment_id, app_id, function_id, function_version, lane_id, max_attempts, is_quiet,
+          event_id, event_received_at, event_name, parent_run_id, parent_step_key, dedupe_key, item_id, due_at, lease_id)
+), claimed as (
+  insert into dedupe as d (environment_id, function_id, key, account_id, run_id, expires_at)
+  select distinct on (environment_id, function_id, dedupe_key)
+    environment_id, function_id, dedupe_key, account_id, run_id, clock() + interval '24 hours'
+  from new where dedupe_key is not null order by environment_id, function_id, dedupe_key, n
+  on conflict (environment_id, function_id, key) do update set run_id = excluded.run_id, expires_at = excluded.expires_at
+    where d.expires_at < clock()
+  returning d.run_id
+), good as materialized (
+  select * from new where dedupe_key is null or run_id in (select run_id from claimed)
+), made as (
+  insert into runs (id, account_id, environment_id, app_id, function_id, function_version, lane_id, status, commit_id, is_quiet,
+    max_attempts, event_id, event_received_at, event_name, parent_run_id, parent_step_key, queued_at, state_bytes)
+  select run_id, account_id, environment_id, app_id, function_id, function_version, lane_id, 'queued', :commit_id::uuid,
+    is_quiet, max_attempts, event_id, event_received_at, event_name, parent_run_id, parent_step_key, clock(), 0
+  from good on conflict (id) do nothing
+  returning id
+), queued as (
+  insert into items (id, account_id, environment_id, function_id, run_id, lane_id, key, kind, due_at, fence, lease_id, worker_id,
+    leased_at)
+  select g.item_id, g.account_id, g.environment_id, g.function_id, g.run_id, g.lane_id, 'start', 'discover',
+    coalesce(g.due_at, clock()), case when g.lease_id is null then 0 else 1 end, g.lease_id,
+    case when g.lease_id is not null then :worker::uuid end, case when g.lease_id is not null then clock() end
+  from good g join made m on m.id = g.run_id
+  on conflict (id) do nothing
+), told as (
+  insert into history (run_id, version, position, account_id, environment_id, kind)
+  select g.run_id, 0, 1, g.account_id, g.environment_id, 'run.created' from good g join made m on m.id = g.run_id
+), answered as (
+  insert into dispositions (environment_id, event_id, function_id, account_id, outcome, detail, run_id)
+  select environment_id, event_id, function_id, account_id, 'duplicate', '', null from new
+  where dedupe_key is not null and run_id not in (select run_id from claimed)
+  union all
+  select * from unnest(:answer_environment::uuid[], :answer_event::uuid[], :answer_function::uuid[], :answer_account::uuid[],
+                       :answer_outcome::text[], :answer_detail::text[], :answer_run::uuid[])
+  on conflict (environment_id, event_id, function_id) do nothing
+), done as (
+  delete from inbox i using unnest(:done_environment::uuid[], :done_event::uuid[]) as d (environment_id, event_id)
+  where i.environment_id = d.environment_id and i.event_id = d.event_id
+), woken as (
+  update lanes l set next_due = x.due
+  from (select lane_id, min(coalesce(due_at, clock())) as due from good where lease_id is null group by lane_id) x
+  where l.id = x.lane_id and l.next_due > x.due
+)
+select id from made
+
+-- name: matching_pauses
+-- Open waits that an event of this name may end: by the value they compare with, or without such a value.
+select p.run_id, p.step_key, p.kind, p.expression, p.match_path, p.match_value, p.requested_at
+from pauses p
+where p.environment_id = :environment::uuid and p.event_name = :name::text
+  and (p.match_path is null or (p.match_path, p.match_value) in (select * from unnest(:paths::text[], :values::text[])))
+limit 10000
+
+-- name: pause_paths
+-- The paths that open waits of a name compare by, so that the event's values can be computed once.
+select distinct p.match_path from pauses p
+where p.environment_id = :environment::uuid and p.event_name = :name::text and p.match_path is not null
+
+-- name: pause_of_child
+-- The wait of a parent for the child that ended.
+select p.run_id, p.step_key from pauses p where p.environment_id = :environment::uuid and p.correlation = :correlation::text
+
+-- name: unchecked_pauses
+-- Waits whose second look (rule 15) is still owed.
+select p.run_id, p.step_key, p.environment_id, p.account_id, p.event_name, p.expression, p.match_path, p.match_value, p.requested_at
+from pauses p where p.rechecked_at is null and p.requested_at < clock() - :older::interval
+order by p.requested_at limit :room::int
+
+-- name: events_since
+-- Events of a name received since a wait was asked for.
+select e.id, e.payload, e.received_at from events e
+where e.environment_id = :environment::uuid and e.name = :name::text and e.received_at >= :since::timestamptz
+order by e.received_at, e.id limit 1000
+
+-- name: mark_rechecked
+update pauses set rechecked_at = clock() where run_id = :run_id::uuid and step_key = :step_key::text
+
+-- name: put_lanes
+-- Lanes and flow keys of functions, made before their first run and kept in step with the limits.
+with k as (
+  insert into flow_keys as f (id, account_id, environment_id, function_id, scope, key, cap)
+  select * from unnest(:key_id::uuid[], :key_account::uuid[], :key_environment::uuid[], :key_function::uuid[], :key_scope::text[],
+                       :key_text::text[], :key_cap::int[])
+  on conflict (id) do update set cap = excluded.cap where f.cap <> excluded.cap
+)
+insert into lanes as l (id, account_id, environment_id, function_id, key, flow_key_ids)
+select id, account_id, environment_id, function_id, key, case when flow_key is null then '{}' else array[flow_key] end
+from unnest(:lane_id::uuid[], :account::uuid[], :environment::uuid[], :function::uuid[], :lane_key::text[], :flow_key::uuid[])
+  as t (id, account_id, environment_id, function_id, key, flow_key)
+on conflict (id) do update set flow_key_ids = excluded.flow_key_ids where l.flow_key_ids <> excluded.flow_key_ids

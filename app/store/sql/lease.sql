@@ -1,0 +1,107 @@
+-- name: lease_free
+-- Due items of lanes without flow keys: leased in one round trip, lanes served least recently first (D10).
+with lane as materialized (
+  select l.id from lanes l
+  where (l.next_due <= clock() or l.id = any(:hints::uuid[])) and l.flow_key_ids = '{}'
+  order by l.served_at limit :lanes::int for no key update skip locked
+), pick as materialized (
+  select i.id, i.lane_id from lane l cross join lateral (
+    select x.id, x.lane_id from items x where x.lane_id = l.id and x.lease_id is null and x.due_at <= clock()
+    order by x.due_at limit :per_lane::int for update skip locked
+  ) i limit :room::int
+), taken as (
+  update items i set lease_id = gen_random_uuid(), worker_id = :worker::uuid, leased_at = clock(), fence = i.fence + 1
+  from pick p where i.id = p.id
+  returning i.id, i.run_id, i.lane_id, i.key, i.kind, i.step_key, i.attempt, i.redeliveries, i.fence, i.lease_id,
+    i.environment_id, i.account_id, i.function_id, i.due_at
+), served as (
+  update lanes l set served_at = clock(), next_due = coalesce((
+    select min(x.due_at) from (
+      select y.due_at from items y where y.lane_id = l.id and y.lease_id is null and not exists (select from pick p where p.id = y.id)
+      order by y.due_at limit 1) x), 'infinity')
+  from lane where lane.id = l.id
+)
+select t.*, clock() as now from taken t
+
+-- name: limited_lanes
+-- Due items of lanes with flow keys, their lane and item rows locked; capacity is decided by the caller.
+with lane as materialized (
+  select l.id, l.flow_key_ids from lanes l
+  where (l.next_due <= clock() or l.id = any(:hints::uuid[])) and l.flow_key_ids <> '{}'
+    and (l.blocked_until is null or l.blocked_until <= clock() or l.id = any(:hints::uuid[]))
+  order by l.served_at limit :lanes::int for no key update skip locked
+)
+select i.id, i.kind, i.run_id, i.lane_id, lane.flow_key_ids, i.account_id, i.environment_id
+from lane cross join lateral (
+  select x.* from items x where x.lane_id = lane.id and x.lease_id is null and x.due_at <= clock()
+  order by x.due_at limit :per_lane::int for update skip locked
+) i limit :room::int
+
+-- name: lock_flow_keys
+-- The counters of limits, always in the order of their ids (rule 9), with the slots taken now.
+select k.id, k.cap, (select count(*)::int from slots s where s.flow_key_id = k.id) as live
+from flow_keys k where k.id = any(:ids::uuid[]) order by k.id for no key update of k
+
+-- name: lease_limited
+-- Leases the admitted items, takes their slots, marks the keys that refused somebody and sets the lanes' clocks.
+with pick as materialized (
+  select * from unnest(:item_ids::uuid[], :lease_ids::uuid[]) as p (id, lease_id)
+), taken as (
+  update items i set lease_id = p.lease_id, worker_id = :worker::uuid, leased_at = clock(), fence = i.fence + 1
+  from pick p where i.id = p.id
+  returning i.id, i.run_id, i.lane_id, i.key, i.kind, i.step_key, i.attempt, i.redeliveries, i.fence, i.lease_id,
+    i.environment_id, i.account_id, i.function_id, i.due_at
+), slotted as (
+  insert into slots (flow_key_id, lease_id, account_id, environment_id, run_id, item_id)
+  select s.flow_key_id, s.lease_id, t.account_id, t.environment_id, t.run_id, t.id
+  from unnest(:slot_keys::uuid[], :slot_leases::uuid[]) as s (flow_key_id, lease_id) join taken t on t.lease_id = s.lease_id
+), waited as (
+  update flow_keys k set waited_since = case when k.id = any(:refused::uuid[]) then coalesce(k.waited_since, clock()) end
+  where k.id = any(:locked::uuid[]) and (k.id = any(:refused::uuid[])) <> (k.waited_since is not null)
+), served as (
+  update lanes l set served_at = clock(),
+    blocked_by = b.flow_key_id, blocked_until = case when b.flow_key_id is not null then clock() + interval '1 second' end,
+    next_due = coalesce((
+      select min(x.due_at) from (
+        select y.due_at from items y where y.lane_id = l.id and y.lease_id is null and not exists (select from pick p where p.id = y.id)
+        order by y.due_at limit 1) x), 'infinity')
+  from unnest(:lane_ids::uuid[], :lane_blocked_by::uuid[]) as b (id, flow_key_id) where l.id = b.id
+)
+select t.*, clock() as now from taken t
+
+-- name: load
+-- Runs with their steps, items and first event, as one consistent picture.
+select r.id, r.account_id, r.environment_id, r.app_id, r.function_id, r.function_version, r.lane_id, r.status, r.version,
+  r.request_version, r.is_planned, r.is_quiet, r.completed, r.pending, r.group_key, r.discoveries, r.state_bytes,
+  r.max_attempts, r.event_id, r.event_received_at, r.batch_size, r.parent_run_id, r.parent_step_key, r.queued_at,
+  r.started_at, r.ended_at, f.slug, f.url, v.name as environment_name,
+  (select e.payload from events e where e.environment_id = r.environment_id and e.id = r.event_id
+     and e.received_at = r.event_received_at) as event,
+  s.keys, s.kinds, s.states, s.members, s.races, s.memos, i.keys as item_keys, i.kinds as item_kinds, i.steps as item_steps,
+  i.attempts as item_attempts, clock() as now
+from runs r
+join functions f on f.id = r.function_id
+join environments v on v.id = r.environment_id
+left join lateral (
+  select array_agg(x.step_key order by x.memo_order) as keys, array_agg(x.kind order by x.memo_order) as kinds,
+    array_agg(x.state order by x.memo_order) as states, array_agg(x.is_member order by x.memo_order) as members,
+    array_agg(x.is_race order by x.memo_order) as races, array_agg(x.memo order by x.memo_order) as memos
+  from steps x where x.run_id = r.id
+) s on true
+left join lateral (
+  select array_agg(y.key) as keys, array_agg(y.kind) as kinds, array_agg(y.step_key) as steps, array_agg(y.attempt) as attempts
+  from items y where y.run_id = r.id
+) i on true
+where r.id = any(:run_ids::uuid[])
+
+-- name: lock_runs
+-- Holds the open and ended runs of the slow path without waiting; what is newer is read by the next statement (rule 6).
+select r.id from runs r where r.id = any(:run_ids::uuid[]) for no key update skip locked
+
+-- name: lock_run
+-- Holds one run, waiting at most lock_timeout.
+select r.id from runs r where r.id = :run_id::uuid for no key update
+
+-- name: item_fences
+-- The fences of items whose runs are held.
+select i.id, i.fence, i.attempt from items i where i.id = any(:item_ids::uuid[]) for update

@@ -1,0 +1,74 @@
+-- name: register
+-- A worker exists; older rows of the same supervised name are dead for certain and expire now.
+with old as (
+  update workers set lease_until = clock() where name = :name::text and name <> '' and lease_until > clock()
+)
+insert into workers (id, name, host, pid, lease_until)
+values (:id::uuid, :name::text, :host::text, :pid::int, clock() + :lease::interval)
+
+-- name: renew
+-- One row for all leases of a worker; no row means the leases are lost (rule 10).
+update workers set lease_until = clock() + :lease::interval where id = :id::uuid and lease_until > clock()
+returning clock() as now
+
+-- name: leave
+delete from workers w where w.id = :id::uuid and not exists (select from items i where i.worker_id = w.id)
+
+-- name: expired
+-- A worker whose lease ran out, held so that it cannot renew meanwhile.
+select w.id, w.name, w.host, w.pid from workers w where w.lease_until <= clock() - :grace::interval
+order by w.lease_until limit 1 for update skip locked
+
+-- name: rescue
+-- The items of a dead worker are ready again with a higher fence, their slots are free; counts redeliveries, not attempts.
+with lost as materialized (
+  select i.id, i.lease_id, i.lane_id from items i where i.worker_id = :worker::uuid limit :room::int for update
+), saved as (
+  update items i set lease_id = null, worker_id = null, leased_at = null, fence = i.fence + 1,
+    redeliveries = i.redeliveries + 1, due_at = least(i.due_at, clock())
+  from lost l where i.id = l.id returning i.id, i.run_id, i.lane_id, i.redeliveries
+), freed as (
+  delete from slots s using lost l where s.lease_id = l.lease_id
+), woken as (
+  update lanes set next_due = clock() where id in (select lane_id from lost) and next_due > clock()
+)
+select id, run_id, lane_id, redeliveries from saved
+
+-- name: forget
+delete from workers where id = :worker::uuid
+
+-- name: release
+-- A stopping worker hands items back that it has not called; no attempt and no redelivery is counted.
+with mine as materialized (
+  select i.id, i.lease_id, i.lane_id from items i
+  join unnest(:item_ids::uuid[], :fences::bigint[]) as h (id, fence) on h.id = i.id and h.fence = i.fence for update of i
+), given as (
+  update items i set lease_id = null, worker_id = null, leased_at = null, fence = i.fence + 1 from mine m where i.id = m.id
+), freed as (
+  delete from slots s using mine m where s.lease_id = m.lease_id
+), woken as (
+  update lanes set next_due = clock() where id in (select lane_id from mine) and next_due > clock()
+)
+select id from mine
+
+-- name: fence
+-- Whether the lease of an item is still ours, for a call that was not sent within a second (rule 16).
+select i.fence from items i where i.id = :item::uuid
+
+-- name: sweep
+-- Lanes whose clock says later than their work: a lost wake-up costs a second (rule 17).
+with due as (
+  select i.lane_id, min(i.due_at) as due from items i where i.lease_id is null and i.due_at <= clock() group by i.lane_id
+)
+update lanes l set next_due = d.due from due d where l.id = d.lane_id and l.next_due > d.due returning l.id
+
+-- name: next_due
+-- When the earliest future item comes due, so that a timer is not a second late.
+select min(l.next_due) as next_due, clock() as now from lanes l where l.next_due > clock()
+
+-- name: stuck
+-- Breaches of law 2: unfinished runs with no live item and no open wait. Always empty; counted in production.
+select r.id from runs r
+where r.status in ('queued', 'running') and r.queued_at < clock() - interval '60 seconds'
+  and not exists (select from items i where i.run_id = r.id) and not exists (select from pauses p where p.run_id = r.id)
+limit :room::int
