@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from app.adapters.http import CallFailed, Caller
 from app.domain.ids import to_ulid, ulid_of
-from app.domain.limits import MAX_CALL_BODY_BYTES
-from app.domain.protocol.call import call_body, call_headers, call_url
+from app.domain.protocol.call import DISCOVERY, ServerKind, call_body, call_headers, call_url, must_fetch
 from app.domain.protocol.reply import Reply, read_reply, reply_from_transport
 from app.domain.protocol.signature import sign
 from app.engine.catalogue import KnownFunction
@@ -35,7 +34,7 @@ class Dispatch:
 
     caller: Caller
     clock: DatabaseClock
-    server_kind: str
+    server_kind: ServerKind
     is_signed: bool
     timeout_s: float
 
@@ -43,28 +42,25 @@ class Dispatch:
         """Make the call of `item` and read the answer; never raises for anything the app or the network does."""
         run, facts = hot.run, hot.facts
         request_id = to_ulid(ulid_of(time.time_ns() // 1_000_000, os.urandom(10)))
-        step_id = item.step_key or "step"
-        item_text = str(item.id)
+        step_id = item.step_key or DISCOVERY
+        item_text, run_text = str(item.id), to_ulid(run.id)
 
         def body_with(*, use_api: bool) -> bytes:
             return call_body(
-                run_id=to_ulid(run.id), fn_id=str(facts.function_id), env=facts.environment_name, step_id=step_id,
-                attempt=item.attempt, max_attempts=run.retry.max_attempts, stack=tuple(hot.memos),
-                disable_immediate_execution=run.is_planned, item_id=item_text, request_id=request_id,
-                generation_id=item.fence, event=facts.event, events=facts.events, steps=hot.memos.items(),
-                version=run.request_version, use_api=use_api,
+                run_id=run_text, function_id=str(facts.function_id), item_id=item_text, request_id=request_id,
+                generation_id=item.fence, step_id=step_id, attempt=item.attempt, max_attempts=run.retry.max_attempts,
+                is_planned=run.is_planned, environment=facts.environment_name, stack=tuple(hot.memos), event=facts.event,
+                events=facts.events, steps=hot.memos.items(), version=run.request_version, use_api=use_api,
             )
 
         body = body_with(use_api=False)
-        # Go apps ignore use_api and need the whole state whatever its size (protocol 10.6).
-        if len(body) > MAX_CALL_BODY_BYTES and not known.function.sdk.startswith("go"):
+        if must_fetch(len(body), hot.sdk):
             body = body_with(use_api=True)
         headers = call_headers(
-            run_id=to_ulid(run.id), request_version=run.request_version, step_id=step_id, request_id=request_id,
-            generation_id=item.fence, job_id=item_text, server_kind=self.server_kind,
+            run_id=run_text, request_id=request_id, item_id=item_text, generation_id=item.fence, step_id=step_id,
+            version=run.request_version, server_kind=self.server_kind,
+            signature=sign(keys[0], body, int(time.time())) if self.is_signed and keys else None,
         )
-        if self.is_signed and keys:
-            headers["x-inngest-signature"] = sign(keys[0], body, int(time.time()))
         started = time.perf_counter()
         try:
             answer = await self.caller.call(
