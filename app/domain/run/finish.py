@@ -20,7 +20,6 @@ from app.domain.run.effects import (
     EnqueueItem,
     FinishRun,
     LeaveGroup,
-    OpenStep,
     RetryItem,
     SaveStep,
     SetPlanned,
@@ -28,7 +27,7 @@ from app.domain.run.effects import (
     SettleItem,
     StartRun,
 )
-from app.domain.run.state import Item, ItemKind, Run, RunStatus, Step, StepState
+from app.domain.run.state import Item, ItemKind, Run, RunStatus, Step
 from app.domain.run.turn import Turn
 
 #: What still counts when the run ends in the same breath; timers, waits and invokes opened beside it do not.
@@ -108,8 +107,6 @@ def _leave_target(turn: Turn, step_key: str) -> None:
     if target is None or not target.is_race:
         turn.is_unreadable = True
         return
-    if target.state is not StepState.PLANNED:
-        turn.add(OpenStep(step_key, target.kind, "", StepState.PLANNED, target.is_member, is_race=True))
     if target.is_member:
         turn.add(LeaveGroup(step_key))
 
