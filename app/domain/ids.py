@@ -94,5 +94,6 @@ def derive_event_id(run_id: RunId, key: str, at: datetime) -> EventId:
 
 def derive_uuid(*parts: str | bytes) -> UUID:
     """A plain UUID computed from names: lanes, apps, functions, flow keys."""
-    raw = _digest(*(p.encode() if isinstance(p, str) else p for p in parts))[:16]
-    return UUID(bytes=raw, version=8)
+    n = int.from_bytes(_digest(*(p.encode() if isinstance(p, str) else p for p in parts))[:16], "big")
+    # Version 8, variant of RFC 9562, set by hand: the constructor of Python 3.11 knows versions up to 5 only.
+    return UUID(int=n & ~(0xF000 << 64 | 0xC000 << 48) | 8 << 76 | 2 << 62)

@@ -19,7 +19,9 @@ class StartRun:
 class SaveStep:
     """A step is settled for good with `memo` (protocol 10.3), once. Its place in the memo order is given at the commit.
 
-    `state` is COMPLETED or FAILED. A step that already has a memo keeps it.
+    `state` is COMPLETED or FAILED. A step that already has a memo keeps it. An empty `name` and a None `input` or
+    `step_type` keep what the step was opened with (a timer or an event knows only the key). A member of the pending
+    set leaves it by this: `pending` falls by one, `completed` grows by one.
     """
 
     step_key: str
@@ -33,7 +35,10 @@ class SaveStep:
 
 @dataclass(frozen=True, slots=True)
 class OpenStep:
-    """A step is known but not settled: planned, sleeping, waiting, invoking."""
+    """A step is known but not settled: planned, sleeping, waiting, invoking.
+
+    It replaces what is known of a step without a memo (one that was retrying); an empty `name` keeps the name.
+    """
 
     step_key: str
     kind: StepKind
@@ -57,7 +62,10 @@ class RetryStep:
 
 @dataclass(frozen=True, slots=True)
 class EnqueueItem:
-    """Work in the future or now. Exactly one of `after` and `at` may be set; neither means now."""
+    """Work in the future or now. At most one of `after` and `at` is set; neither means now.
+
+    A key that exists stays as it is. Every one of kind DISCOVER adds one to the run's `discoveries`.
+    """
 
     key: str
     kind: ItemKind
@@ -92,7 +100,10 @@ class SettleItem:
 
 @dataclass(frozen=True, slots=True)
 class OpenPause:
-    """Wait for an event (or a signal, or a child). Its timeout is an item of its own (I13)."""
+    """Wait for an event (or a signal, or a child). Its timeout is an item of its own (I13).
+
+    `conflict`: what a signal does when another run waits for the same name, `fail` (also None) or `replace` (23.2).
+    """
 
     step_key: str
     kind: StepKind
@@ -100,6 +111,7 @@ class OpenPause:
     expression: str | None = None
     signal: str | None = None
     correlation: str | None = None
+    conflict: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,22 +146,33 @@ class SetPlanned:
 
 @dataclass(frozen=True, slots=True)
 class OpenGroup:
-    """A pending set of `size` open members begins (13.4)."""
+    """A pending set of `size` open members begins (13.4); its steps follow as `OpenStep` with `is_member`."""
 
     group: str
     size: int
 
 
 @dataclass(frozen=True, slots=True)
+class LeaveGroup:
+    """An open step is no member any more: `pending` falls by one. A discovery follows its own end.
+
+    Comes before `OpenGroup` when a younger group takes the place of one that still has open members.
+    """
+
+    step_key: str
+
+
+@dataclass(frozen=True, slots=True)
 class CloseGroup:
-    """The last member is settled."""
+    """No member is open: `group` is none again, `pending` 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class FinishRun:
     """The run ends. `output` is the result, or the error object of a failed run; None when cancelled.
 
-    Apply deletes every item, pause and slot of the run and emits the lifecycle events (section 6) unless the run is quiet.
+    Apply deletes every item, pause and slot of the run, marks its open steps as cancelled, clears `group` and `pending`,
+    and emits the lifecycle events (section 6) unless the run is quiet.
     """
 
     status: RunStatus
@@ -159,7 +182,11 @@ class FinishRun:
 
 @dataclass(frozen=True, slots=True)
 class Ignore:
-    """Nothing changes; journalled so that people see why (`late`, `known`, `ended`)."""
+    """Nothing changes; journalled so that people see why.
+
+    `ended`: the run is over. `late`: the item or the wait is no longer open. `known`: nothing new was said.
+    `unsupported`: a checkpoint holds an op that cannot be saved.
+    """
 
     reason: str
 
@@ -179,6 +206,7 @@ Effect = (
     | SetRequestVersion
     | SetPlanned
     | OpenGroup
+    | LeaveGroup
     | CloseGroup
     | FinishRun
     | Ignore

@@ -8,7 +8,10 @@ from app.domain.protocol.reply import Reply
 
 @dataclass(frozen=True, slots=True)
 class Replied:
-    """The app answered the call of item `item_key`, or could not be reached (`Failed`)."""
+    """The app answered the call of item `item_key`, or could not be reached (`Failed`).
+
+    Only the holder of the item's lease may say so: the fence keeps a second copy of an answer that was retried away.
+    """
 
     item_key: str
     reply: Reply

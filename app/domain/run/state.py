@@ -34,6 +34,27 @@ class StepState(StrEnum):
 SETTLED = frozenset({StepState.COMPLETED, StepState.FAILED, StepState.CANCELLED})
 
 
+#: Legal arrows of a run. The machine takes no other; a skipped run is made as skipped and never moves.
+RUN_ARROWS: Mapping[RunStatus, frozenset[RunStatus]] = {
+    RunStatus.QUEUED: frozenset({RunStatus.RUNNING, RunStatus.FAILED, RunStatus.CANCELLED}),
+    RunStatus.RUNNING: frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED}),
+}
+
+_OPENED = frozenset({StepState.PLANNED, StepState.SLEEPING, StepState.WAITING, StepState.INVOKING})
+_RESULTS = frozenset({StepState.COMPLETED, StepState.FAILED})
+
+#: Legal arrows of a step; None is a step nobody has heard of. A step is cancelled only by the end of its run.
+#: From retrying a step may be opened anew: an inline step that failed can be planned, or be another op after a deploy.
+STEP_ARROWS: Mapping[StepState | None, frozenset[StepState]] = {
+    None: _OPENED | _RESULTS | {StepState.RETRYING},
+    StepState.PLANNED: _RESULTS | {StepState.RETRYING, StepState.CANCELLED},
+    StepState.RETRYING: _OPENED | _RESULTS | {StepState.RETRYING, StepState.CANCELLED},
+    StepState.SLEEPING: frozenset({StepState.COMPLETED, StepState.CANCELLED}),
+    StepState.WAITING: _RESULTS | {StepState.CANCELLED},
+    StepState.INVOKING: _RESULTS | {StepState.CANCELLED},
+}
+
+
 class StepKind(StrEnum):
     """What the step is, for people; the op that opened it."""
 
@@ -59,6 +80,7 @@ class ItemKind(StrEnum):
 
 
 CALLS = frozenset({ItemKind.DISCOVER, ItemKind.STEP})
+TIMERS = frozenset({ItemKind.SLEEP, ItemKind.TIMEOUT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +122,8 @@ class Run:
 
     `version` grows by one with every committed entry (architecture 5, rule 1); `request_version` is -1 until the
     first 206 (10.4). `is_planned` is the flag `disable_immediate_execution`. `completed` counts settled steps and
-    names discoveries; `pending` counts open members of the pending set whose key is `group`.
+    names discoveries; `pending` counts open members of the pending set whose key is `group`. `discoveries` counts the
+    discovery items ever enqueued, the first one included, and names those that follow no settled step.
     `steps` and `items` hold everything known, `state_bytes` the sum of stored memos and event bytes.
     """
 

@@ -1,0 +1,21 @@
+"""Ends that do not come from the app: somebody cancels, or a call cannot be made without losing its worker."""
+
+from app.domain.run.effects import Effect, FinishRun, Ignore
+from app.domain.run.finish import conclude
+from app.domain.run.happenings import CancelRequested, Poisoned
+from app.domain.run.state import RunStatus
+from app.domain.run.turn import Turn
+
+
+def on_cancel(turn: Turn, happening: CancelRequested) -> list[Effect]:
+    """End the run; the cause is its code. A call in flight is not stopped, its answer comes too late (I22)."""
+    turn.finish = FinishRun(RunStatus.CANCELLED, None, happening.cause)
+    return conclude(turn)
+
+
+def on_poisoned(turn: Turn, happening: Poisoned) -> list[Effect]:
+    """Fail the run whose item was set aside, so that it does not wait for ever (F17)."""
+    if happening.item_key not in turn.sheet.items:
+        return [Ignore("late")]
+    turn.fail("poison_work", "poison_work", "The call took its worker down too often and is not made again.")
+    return conclude(turn)
