@@ -36,8 +36,8 @@ from app.domain.expressions.values import (
 
 #: Operators of the grammar; `evaluate` knows them itself.
 OPERATORS: Final = frozenset(
-    ("_&&_", "_||_", "!_", "-_", "_?_:_", "_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_")
-    + ("_+_", "_-_", "_*_", "_/_", "_%_", "@in", "_[_]")
+    {"_&&_", "_||_", "!_", "_?_:_", "_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_"}
+    | {"-_", "_+_", "_-_", "_*_", "_/_", "_%_", "@in", "_[_]"}
 )
 
 #: Names of types, for `type(x) == string`.
@@ -104,7 +104,8 @@ def _ends_with(frame: Frame, text: Value, part: Value) -> Value:
 
 
 @lru_cache(maxsize=512)
-def _pattern(pattern: str) -> Any:
+def pattern_of(pattern: str) -> Any:
+    """A compiled pattern, remembered by text; ValueError when RE2 does not take it."""
     if len(pattern) > LONGEST_PATTERN:
         raise ValueError(f"a pattern may have at most {LONGEST_PATTERN} characters")
     try:
@@ -115,7 +116,7 @@ def _pattern(pattern: str) -> Any:
 
 def _matches(frame: Frame, text: Value, pattern: Value) -> Value:
     spend(frame, 20 + (len(_text(text)) >> 3) + len(_text(pattern)))
-    return _pattern(pattern).search(text) is not None
+    return pattern_of(pattern).search(text) is not None
 
 
 def _lower(frame: Frame, text: Value) -> Value:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from cel_expr_python import cel  # type: ignore[import-untyped]
 
 from app.domain.expressions.errors import ExpressionRefused
-from app.domain.expressions.functions import FUNCTIONS, OPERATORS, TYPES
+from app.domain.expressions.functions import FUNCTIONS, OPERATORS, TYPES, pattern_of
 from app.domain.expressions.tree import Call, Const, Ident, ListOf, Loop, MapOf, Node, Select, children
 
 #: Bytes of UTF-8, before the parser sees it (reliability-security L14).
@@ -27,6 +27,7 @@ DEEPEST_LOOP: Final = 1
 
 _ENVIRONMENT = cel.NewEnv(variables={})
 _WHERE = re.compile(r"<input>:(\d+):(\d+): (.*)")
+_UNEXPECTED = re.compile(r"(?:input|at:) '(.*?)'(?: expecting .*)?$")
 _VARIABLES = ("event", "async", "vars")
 
 
@@ -82,8 +83,19 @@ def _refusal(text: str, said: str) -> ExpressionRefused:
         return ExpressionRefused(
             "expression_invalid", "Templates in {{ }} are not expressions; write event.data.name.", text.index("{{")
         )
-    message = found[3].removeprefix("Syntax error: ").partition(" expecting ")[0].replace("'<EOF>'", "the end")
-    return ExpressionRefused("expression_invalid", message[:200].rstrip(".") + ".", min(position, len(text)))
+    return ExpressionRefused("expression_invalid", _sentence(found[3]), min(position, len(text)))
+
+
+def _sentence(said: str) -> str:
+    """The parser's complaint in the words of someone who writes expressions."""
+    if "reserved identifier" in said:
+        return f"'{said.rpartition(': ')[2]}' is a reserved word."
+    if not said.startswith("Syntax error: "):
+        return f"{said[:1].upper()}{said[1:200]}.".replace("..", ".")
+    if "'<EOF>'" in said.partition(" expecting ")[0]:
+        return "The expression ends too early."
+    unexpected = _UNEXPECTED.search(said)
+    return f"'{unexpected[1].strip()[:40]}' was not expected here." if unexpected else "This was not expected here."
 
 
 # --- the wire format of protocol buffers -----------------------------------------------------------------------------
@@ -283,3 +295,8 @@ def _check_call(node: Call) -> None:
     count = len(node.operands)
     if not function.fewest <= count <= function.most or (node.target is not None and function.plain):
         raise _Trouble(f"'{node.name}' does not take these arguments; write {function.usage}.", node.at)
+    if node.name == "matches" and isinstance(pattern := node.args[-1], Const) and isinstance(pattern.value, str):
+        try:
+            pattern_of(pattern.value)
+        except ValueError as error:
+            raise _Trouble(f"{error}.".capitalize(), pattern.at) from None

@@ -148,9 +148,10 @@ def add(frame: Frame, left: Value, right: Value) -> Value:
     if left.__class__ is str and right.__class__ is str:
         spend(frame, (len(left) + len(right)) >> 6)
         return left + right
-    if left.__class__ in (list, bytes) and left.__class__ is right.__class__:
+    if left.__class__ is right.__class__ and left.__class__ in (list, bytes):
         spend(frame, len(left) + len(right))
-        return left + right
+        joined: Value = left + right
+        return joined
     if isinstance(left, (datetime, timedelta)) and isinstance(right, timedelta):
         return left + right
     if isinstance(left, timedelta) and isinstance(right, datetime):
