@@ -2,8 +2,8 @@
 
 The parser hands out its tree only in serialised form: a `google.protobuf.Any` holding a `cel.expr.ParsedExpr`
 (public schema `cel/expr/syntax.proto` of the CEL specification, whose field numbers appear below). A reader of the
-wire format takes fewer lines than generated classes and spares the workers the import of protobuf. Macros arrive
-expanded into comprehensions; they are recognised here and become `tree.Loop` again.
+wire format takes fewer lines than generated classes and makes our own tree in one pass. Macros arrive expanded into
+comprehensions; they are recognised here and become `tree.Loop` again.
 """
 
 import re

@@ -178,8 +178,8 @@ def _call(node: Call, inside: int) -> str:
         return f"{_text(args[0], _TIGHT)}[{_text(args[1], 0)}]"
     if name in ("!_", "-_"):
         inner = _text(args[0], _UNARY)
-        # "--1" would be read as one sign.
-        return _wrap(f"{name[0]}({inner})" if inner.startswith("-") else name[0] + inner, _UNARY, inside)
+        # The grammar lets two signs in a row cancel each other.
+        return _wrap(f"{name[0]}({inner})" if inner[0] in "-!" else name[0] + inner, _UNARY, inside)
     if name == "_?_:_":
         return _wrap(f"{_text(args[0], 1)} ? {_text(args[1], 1)} : {_text(args[2], 0)}", 0, inside)
     if name in _INFIX:

@@ -96,7 +96,8 @@ def test_different_kinds_have_different_keys_and_long_texts_short_ones() -> None
         ("event.data.n == 2 && async.data.x == 1", True, False, "false"),
         ("async.data.x == 1 && event.data.n == 2", True, False, "false"),
         ("event.data.gone", True, False, "false"),
-        ("1 / 0 > 1", False, True, "true"),
+        ("1 / 0 > 1", True, False, "false"),
+        ("1 / 0 < 1", False, True, "true"),
         ("1 / 0", True, False, "false"),
         ("event.data.n == 1", False, True, "true"),
         ("event.data.yes || async.data.x", False, True, "true"),
@@ -143,7 +144,8 @@ def test_bound_wait_is_judged_on_what_was_kept() -> None:
     assert bound.judge({"data": {}}, NOW) == (False, None)
     failing = bind_event("async.data.id.contains(event.data.n)", EVENT)
     is_match, reason = failing.judge({"data": {"id": "o-1"}}, NOW)
-    assert not is_match and reason is not None
+    assert not is_match
+    assert reason is not None
 
 
 def test_bad_text_of_a_wait_is_refused() -> None:
@@ -161,7 +163,7 @@ def test_known_part_that_is_too_costly_does_not_decide_the_wait() -> None:
     assert bound.judge({"ok": False})[0] is False
 
 
-VALUES = st.sampled_from([None, True, False, 0, 1, 1.0, -0.0, 2.5, "", "1", "a", [], [1], {}, {"a": 1}, {"b": None}])
+VALUES = st.sampled_from([None, True, False, 0, 1, 1.0, 2.5, "", "1", "a", [1], {}, {"a": 1}, {"b": None}])
 OBJECTS = st.dictionaries(st.sampled_from(["a", "b"]), VALUES | st.dictionaries(st.sampled_from(["a", "b"]), VALUES))
 ATOMS = st.sampled_from(
     ["event.a", "event.b", "event.a.b", "async.a", "async.b", "async.a.b", "1", "'a'", "null", "true", "false", "event"]

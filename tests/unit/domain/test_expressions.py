@@ -1,5 +1,6 @@
 """The dialect of expressions: the table of its rows, its limits, and that nothing a user writes gets out of hand."""
 
+import contextlib
 import json
 import time
 from datetime import UTC, datetime
@@ -54,7 +55,8 @@ def test_failing_expression_says_why_and_does_not_match(expression: str) -> None
     with pytest.raises(ExpressionFailed, match=r"^The expression .+\.$"):
         compiled.evaluate({"event": EVENT}, NOW)
     is_match, reason = compiled.judge({"event": EVENT}, NOW)
-    assert not is_match and reason
+    assert not is_match
+    assert reason
     assert compiled.matches({"event": EVENT}, NOW) is False
 
 
@@ -136,10 +138,8 @@ def test_costly_work_on_a_large_event_ends_within_the_hard_limit(expression: str
     }
     compiled = compile_expression(expression)
     before = time.thread_time()
-    try:
+    with contextlib.suppress(ExpressionFailed):
         compiled.evaluate({"event": event}, NOW)
-    except ExpressionFailed:
-        pass
     # 50 ms is the hard limit on the machine of reference; this catches seconds, not milliseconds.
     assert time.thread_time() - before < 0.5
 
