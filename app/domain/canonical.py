@@ -69,8 +69,11 @@ def decode(raw: bytes) -> Any:
 
 
 def encode(value: Any) -> bytes:
-    """Canonical text of what `decode` returned, or of a part of it."""
-    text = _encoder.encode(value)
+    """Canonical text of what `decode` returned, or of a part of it. Raises `JsonRefused`."""
+    try:
+        text = _encoder.encode(value)
+    except RecursionError:
+        raise JsonRefused("json_too_deep", _TOO_DEEP) from None
     if len(text) < 16 and text.isascii():
         return text
     shape = text.translate(_SHAPE)

@@ -7,6 +7,7 @@
     │   ├── DurationRefused   a time string or timestamp that cannot be read
     │   ├── RegistrationRefused   a sync whose app or functions are wrong
     │   ├── CheckpointRefused a checkpoint body that cannot be saved
+    │   ├── OpsRefused        an app's answer that cannot be used; becomes the error of the attempt
     │   └── KeyRefused        a signing key that cannot be used
     ├── Outside               something outside failed: may it be tried again, and after how long
     └── Bug                   an invariant of ours broke: loud, with ids
@@ -17,7 +18,9 @@ Only `web/errors.py` turns codes into HTTP statuses; only `engine/execute.py` an
 
 import inspect
 from collections.abc import Mapping
+from copy import copy
 from datetime import timedelta
+from typing import Self
 
 
 class StepwellError(Exception):
@@ -42,9 +45,11 @@ class Refused(StepwellError):
         self.details: dict[str, object] = dict(details or {})
         super().__init__(self.message)
 
-    def with_details(self, **more: object) -> "Refused":
-        """The same refusal, saying more: used where an outer layer knows the index or the field. Given values win."""
-        return type(self)(self.code, self.message, {**self.details, **more})
+    def with_details(self, **more: object) -> Self:
+        """The same refusal, saying more: used where an outer layer knows the index or the field. New values win."""
+        refused = copy(self)
+        refused.details = {**self.details, **more}
+        return refused
 
 
 class JsonRefused(Refused):
@@ -73,6 +78,19 @@ class RegistrationRefused(Refused):
 
 class CheckpointRefused(Refused):
     """The checkpoint cannot be saved. Codes: `checkpoint_invalid`, `output_too_large`."""
+
+
+class OpsRefused(Refused):
+    """The app's answer cannot be used.
+
+    `name` is what SDKs and failure handlers see as the error's name (protocol 14.4); `is_fatal` ends the run at once,
+    because the same answer would come again.
+    """
+
+    def __init__(self, code: str, message: str, *, name: str = "Error", is_fatal: bool = False) -> None:
+        self.name = name
+        self.is_fatal = is_fatal
+        super().__init__(code, message)
 
 
 class KeyRefused(Refused):
