@@ -1,7 +1,7 @@
 """Which network addresses a tenant may make us call (reliability-security 5 C), as pure rules.
 
-The rules speak about *resolved* addresses: decimal, octal or short spellings of a host are turned into one by the resolver
-first and never judged as text. `app.adapters.http` asks here for every address it is about to connect to, and for the
+The rules speak about *resolved* addresses: odd spellings of a host are turned into one by the resolver first and never
+judged as text. `app.adapters.http` asks here for every address it is about to connect to, and for the
 parts of every URL before that.
 """
 
@@ -10,8 +10,8 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 IPAddress = IPv4Address | IPv6Address
 
-#: Never called, whatever the settings say: link-local ranges and the metadata services of the large clouds (some of them
-#: on addresses that look private or even public), multicast, reserved space, and transition addresses that wrap another.
+#: Never called, whatever the settings say: link-local ranges and the metadata services of the large clouds (some on
+#: addresses that look private or even public), multicast, reserved space, transition addresses that wrap another.
 _ALWAYS_REFUSED = tuple(
     ip_network(text)
     for text in (
@@ -72,7 +72,8 @@ def gate_address(ip: str, *, allow_private: bool = False) -> bool:
     """Whether an app may live at this resolved address.
 
     `ip` is what the resolver gave (a zone as in `fe80::1%eth0` is tolerated); text that is no address is refused.
-    `allow_private` adds loopback, private, unique local and carrier-grade NAT addresses, never those in the first table.
+    `allow_private` adds loopback, private, unique local and carrier-grade NAT addresses, never those of the first
+    table.
     """
     address = parse_address(ip)
     if address is None:
@@ -111,6 +112,10 @@ def gate_host(host: str) -> bool:
         return False
     if ":" in host:
         return parse_address(host) is not None and "%" not in host
+    if host.replace(".", "").isdigit():
+        # No name looks like this. Decimal, octal and short spellings of an address mean different things to different
+        # parsers, so only the plain one is accepted.
+        return parse_address(host) is not None
     labels = host.removesuffix(".").split(".")
     return all(0 < len(label) <= MAX_LABEL and _is_label(label) for label in labels)
 
@@ -131,7 +136,7 @@ class Gate:
     `own_addresses` are (host, port) of our own services: web, Postgres, Redis. They are refused even where private apps
     are allowed. A host is an address or a name; a name only refuses URLs that spell it, so list what it resolves to as
     well. A loopback or unspecified host stands for every spelling of this machine's loopback with that port; an
-    unspecified one (`0.0.0.0`, `::`) also for every private address with that port, because we cannot know which are ours.
+    unspecified one (`0.0.0.0`, `::`) also for every private address with that port, as we cannot know which are ours.
     """
 
     allow_private: bool
