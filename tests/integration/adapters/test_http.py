@@ -47,6 +47,10 @@ class Server:
                 self.requests.append(request)
                 if not await self.behaviour(request, writer):
                     break
+            if not writer.is_closing() and writer.can_write_eof():
+                # Close our half and wait for theirs: then it is known that the other side has noticed.
+                writer.write_eof()
+                await reader.read()
         self.gone.set()
         writer.close()
 
@@ -272,7 +276,6 @@ async def test_a_kept_connection_that_the_app_closed_in_the_meantime_is_replaced
             await post(caller, server.url())
             await server.gone.wait()
             server.gone.clear()
-            await asyncio.sleep(0.01)  # The close travels through the kernel; nothing on our side signals its arrival.
         assert (server.connections, len(server.requests)) == (3, 3)
 
 
@@ -462,15 +465,14 @@ async def test_an_app_with_a_trusted_certificate_is_called_over_tls(
 async def test_a_certificate_that_is_unknown_or_for_another_name_and_a_plain_server_fail_as_tls(
     trusted: tuple[ssl.SSLContext, ssl.SSLContext], tmp_path: Path
 ) -> None:
-    async with listening(always(answer()), trusted[0]) as server:
-        async with calling() as caller:
-            assert (await failure(caller, server.url(host="localhost"))).kind == "app_tls_failed"
+    async with listening(always(answer()), trusted[0]) as server, calling() as caller:
+        assert (await failure(caller, server.url(host="localhost"))).kind == "app_tls_failed"
     certificate, key = _certificate(tmp_path, "other.example")
     wrong = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     wrong.load_cert_chain(certificate, key)
-    async with listening(always(answer()), wrong) as server:
-        async with calling(tls=ssl.create_default_context(cafile=str(certificate))) as caller:
-            assert (await failure(caller, server.url(host="localhost"))).kind == "app_tls_failed"
+    trusting = ssl.create_default_context(cafile=str(certificate))
+    async with listening(always(answer()), wrong) as server, calling(tls=trusting) as caller:
+        assert (await failure(caller, server.url(host="localhost"))).kind == "app_tls_failed"
     listener = await asyncio.start_server(_talks_plainly, "127.0.0.1", 0)
     async with calling(tls=trusted[1]) as caller:
         port = listener.sockets[0].getsockname()[1]
