@@ -13,12 +13,12 @@ from typing import assert_never
 import msgspec
 
 from app.domain.ids import ItemId, LeaseId, WorkerId, derive_item_id
-from app.domain.matching import wait_key
 from app.domain.run import effects as fx
 from app.domain.run.fold import fold
-from app.domain.run.state import CALLS, ItemKind, Run
+from app.domain.run.state import CALLS, SETTLED, ItemKind, Run
 from app.engine.hot import Facts, LeasedItem
 from app.engine.lifecycle import InternalEvent, event_of_invoke, events_of_end
+from app.engine.waits import bind
 from app.store.commit import Batch
 
 _encode = msgspec.json.encode
@@ -148,10 +148,10 @@ class _Writer:
             case fx.SettleItem():
                 self.batch.settle.append((self.n, self.item_id(effect.key)))
             case fx.OpenPause():
-                path, value = wait_key(effect.expression, self.entry.facts.event) if effect.expression else (None, None)
+                bound = bind(effect.expression, self.entry.facts.event)
                 self.batch.open_pauses.append((
-                    self.n, effect.step_key, str(effect.kind), effect.event, effect.expression, path, value, effect.signal,
-                    effect.correlation,
+                    self.n, effect.step_key, str(effect.kind), effect.event, bound.expression, bound.path, bound.value,
+                    effect.signal, effect.correlation,
                 ))
             case fx.ClosePause():
                 self.batch.close_pauses.append((self.n, effect.step_key))
@@ -160,11 +160,17 @@ class _Writer:
                 self.emit(event_of_invoke(self.run, self.entry.facts, effect, self.now))
             case fx.FinishRun():
                 self.finish = effect
+                for step in self.run.steps.values():
+                    if step.state not in SETTLED:
+                        self.put_step(step.key, step.kind, "", None, "cancelled", False, step.is_race, None, None, None, None)
                 self.tell(f"run.{effect.status}", detail=_end_detail(effect))
                 for event in events_of_end(self.run, self.entry.facts, effect, self.now):
                     self.emit(event)
             case fx.Ignore():
                 self.tell("late", detail=_encode({"reason": effect.reason}))
+            case fx.LeaveGroup():
+                step = self.run.steps[effect.step_key]
+                self.put_step(step.key, step.kind, "", None, str(step.state), False, step.is_race, None, None, None, None)
             case fx.SetRequestVersion() | fx.SetPlanned() | fx.OpenGroup() | fx.CloseGroup():
                 pass  # columns of the run row, written from the folded state
             case _:

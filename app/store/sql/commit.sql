@@ -37,7 +37,7 @@ with e as materialized (
          as s (n, place, key, kind, name, step_type, state, is_member, is_race, memo, input, opts, error)
   join win w on w.n = s.n
   on conflict (run_id, step_key) do update set
-    state = excluded.state, is_member = excluded.is_member, is_race = excluded.is_race or t.is_race,
+    state = excluded.state, name = coalesce(nullif(excluded.name, ''), t.name), is_member = excluded.is_member, is_race = excluded.is_race or t.is_race,
     memo_order = excluded.memo_order, memo = excluded.memo, settled_at = excluded.settled_at,
     input = coalesce(excluded.input, t.input), opts = coalesce(excluded.opts, t.opts),
     error = coalesce(excluded.error, t.error), step_type = coalesce(excluded.step_type, t.step_type)

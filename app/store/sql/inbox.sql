@@ -65,9 +65,9 @@ with new as materialized (
   select * from new where dedupe_key is null or run_id in (select run_id from claimed)
 ), made as (
   insert into runs (id, account_id, environment_id, app_id, function_id, function_version, lane_id, status, commit_id, is_quiet,
-    max_attempts, event_id, event_received_at, event_name, parent_run_id, parent_step_key, queued_at, state_bytes)
+    max_attempts, event_id, event_received_at, event_name, parent_run_id, parent_step_key, queued_at, discoveries)
   select run_id, account_id, environment_id, app_id, function_id, function_version, lane_id, 'queued', :commit_id::uuid,
-    is_quiet, max_attempts, event_id, event_received_at, event_name, parent_run_id, parent_step_key, clock(), 0
+    is_quiet, max_attempts, event_id, event_received_at, event_name, parent_run_id, parent_step_key, clock(), 1
   from good on conflict (id) do nothing
   returning id
 ), queued as (
