@@ -9,6 +9,7 @@ started from this thread, because on Linux a child is told of its parent's death
 Who is authoritative: this module for "should it run", the operating system for "does it run".
 """
 
+import contextlib
 import ctypes
 import os
 import selectors
@@ -148,10 +149,8 @@ class Supervisor:
 
     def wake(self) -> None:
         """Make a waiting `turn` come back. Safe in signals and from other threads."""
-        try:
+        with contextlib.suppress(BlockingIOError):  # The pipe is full of earlier calls: the turn comes back anyway.
             os.write(self._wake_write, b"!")
-        except BlockingIOError:
-            pass  # The pipe is full of earlier calls, so the turn comes back anyway.
 
     def listen_to_signals(self) -> None:
         """Take SIGINT, SIGTERM and SIGHUP as the wish to stop. Call from the main thread."""

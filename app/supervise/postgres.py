@@ -127,7 +127,7 @@ class Postgres:
             stop_rank=90,
             # SIGINT is the fast stop: it ends sessions; SIGTERM would wait for them.
             stop_signal=signal.SIGINT,
-            grace=10.0,
+            grace=6.0,
             never_hurried=True,
             user=self.user,
             folder=self.folder,

@@ -61,7 +61,7 @@ class Valkey:
             environ={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
             stop_rank=80,
             stop_signal=signal.SIGTERM,
-            grace=5.0,
+            grace=2.0,
             user=self.user,
             folder=self.folder,
         )
