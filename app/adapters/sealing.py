@@ -25,7 +25,7 @@ _HEAD_BYTES = len(_VERSION) + _KEY_ID_BYTES + _NONCE_BYTES
 
 
 class CannotOpen(Outside):
-    """A stored secret cannot be opened: it was sealed with another STEPWELL_SECRET_KEY, or belongs to another tenant."""
+    """A stored secret cannot be opened: it was sealed with another STEPWELL_SECRET_KEY or for another tenant."""
 
     def __init__(self) -> None:
         super().__init__(retryable=False, code="secret_unreadable")

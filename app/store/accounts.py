@@ -60,7 +60,9 @@ class Environment:
         return Scope(self.account_id, self.id)
 
 
-_ENVIRONMENT = "id, account_id, name, slug, kind, catalogue_version, archived_at"
+_ENVIRONMENTS = (
+    "select id, account_id, name, slug, kind, catalogue_version, archived_at from environments where account_id = $1"
+)
 
 
 async def insert_account(conn: Connection, account_id: AccountId, *, name: str, slug: str) -> bool:
@@ -162,17 +164,14 @@ async def insert_environment(conn: Connection, scope: Scope, *, name: str, slug:
 
 async def find_environment(conn: Connection, account_id: AccountId, slug: str) -> Environment | None:
     """Find an environment of an account by slug, archived or not."""
-    row = await conn.fetchrow(
-        f"select {_ENVIRONMENT} from environments where account_id = $1 and slug = $2", account_id, slug
-    )
+    row = await conn.fetchrow(_ENVIRONMENTS + " and slug = $2", account_id, slug)
     return row and _environment(row)
 
 
 async def list_environments(conn: Connection, account_id: AccountId) -> list[Environment]:
     """List an account's environments, production first, then by name."""
     rows = await conn.fetch(
-        f"select {_ENVIRONMENT} from environments where account_id = $1"
-        " order by kind <> 'production', archived_at is not null, name, id limit 500",
+        _ENVIRONMENTS + " order by kind <> 'production', archived_at is not null, name, id limit 500",
         account_id,
     )
     return [_environment(row) for row in rows]

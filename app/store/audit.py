@@ -1,4 +1,4 @@
-"""The audit log: who did what, when, from where. Written in the transaction of the deed (I27); pages cannot change it."""
+"""The audit log: who did what, when, from where. Written in the transaction of the deed (I27), never changed."""
 
 import json
 from collections.abc import Mapping

@@ -55,8 +55,13 @@ class Found:
     matched: bytes
 
 
-_COMMON = (
-    "id, account_id, environment_id, secret_sealed, prefix, last_four, created_by, created_at, revoked_at, used_at"
+_EVENT_KEYS = (
+    "select id, account_id, environment_id, secret_sealed, prefix, last_four, created_by, created_at, revoked_at,"
+    " used_at, name from event_keys where "
+)
+_SIGNING_KEYS = (
+    "select id, account_id, environment_id, secret_sealed, prefix, last_four, created_by, created_at, revoked_at,"
+    " used_at, state from signing_keys where "
 )
 
 
@@ -121,7 +126,7 @@ async def insert_signing_key(
 async def list_event_keys(conn: Connection, scope: Scope) -> list[EventKey]:
     """List an environment's event keys: usable ones first, the oldest first."""
     rows = await conn.fetch(
-        f"select {_COMMON}, name from event_keys where account_id = $1 and environment_id = $2"
+        _EVENT_KEYS + "account_id = $1 and environment_id = $2"
         " order by revoked_at is not null, created_at, id limit 200",
         scope.account_id,
         scope.environment_id,
@@ -132,7 +137,7 @@ async def list_event_keys(conn: Connection, scope: Scope) -> list[EventKey]:
 async def find_event_key(conn: Connection, scope: Scope, key_id: UUID) -> EventKey | None:
     """Find one event key of an environment."""
     row = await conn.fetchrow(
-        f"select {_COMMON}, name from event_keys where account_id = $1 and environment_id = $2 and id = $3",
+        _EVENT_KEYS + "account_id = $1 and environment_id = $2 and id = $3",
         scope.account_id,
         scope.environment_id,
         key_id,
@@ -143,7 +148,7 @@ async def find_event_key(conn: Connection, scope: Scope, key_id: UUID) -> EventK
 async def list_signing_keys(conn: Connection, scope: Scope) -> list[SigningKey]:
     """List an environment's signing keys: the current one, then next ones, then revoked ones."""
     rows = await conn.fetch(
-        f"select {_COMMON}, state from signing_keys where account_id = $1 and environment_id = $2"
+        _SIGNING_KEYS + "account_id = $1 and environment_id = $2"
         " order by array_position(array['current', 'next', 'revoked'], state), created_at, id limit 200",
         scope.account_id,
         scope.environment_id,
@@ -154,7 +159,7 @@ async def list_signing_keys(conn: Connection, scope: Scope) -> list[SigningKey]:
 async def find_signing_key(conn: Connection, scope: Scope, key_id: UUID) -> SigningKey | None:
     """Find one signing key of an environment."""
     row = await conn.fetchrow(
-        f"select {_COMMON}, state from signing_keys where account_id = $1 and environment_id = $2 and id = $3",
+        _SIGNING_KEYS + "account_id = $1 and environment_id = $2 and id = $3",
         scope.account_id,
         scope.environment_id,
         key_id,
@@ -165,8 +170,7 @@ async def find_signing_key(conn: Connection, scope: Scope, key_id: UUID) -> Sign
 async def list_live_signing_keys(conn: Connection, environment_id: EnvironmentId) -> list[SigningKey]:
     """List the keys to sign with, the current one first. For the engine, which knows only the environment."""
     rows = await conn.fetch(
-        f"select {_COMMON}, state from signing_keys where environment_id = $1 and state in ('current', 'next')"
-        " order by state, created_at, id limit 10",
+        _SIGNING_KEYS + "environment_id = $1 and state in ('current', 'next') order by state, created_at, id limit 10",
         environment_id,
     )
     return [_signing_key(row) for row in rows]
@@ -237,7 +241,7 @@ async def find_by_event_key(conn: Connection, secret_hash: bytes) -> Found | Non
 
 
 async def find_by_bearer(conn: Connection, token_hash: bytes) -> Found | None:
-    """Find whose signing key this token proves (its hash or its plain text), and note its use. Needs the engine role."""
+    """Find whose signing key a token proves (its hash or its plain text) and note its use. Needs the engine role."""
     row = await conn.fetchrow(
         "with found as (select k.id, k.account_id, k.environment_id,"
         " case when k.bearer_hash = $1 then k.bearer_hash else k.plain_hash end as matched from signing_keys k"

@@ -4,7 +4,7 @@ These tables belong to no account, so row-level security does not cover them: th
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Literal
 
 from app.domain.ids import AccountId, UserId
