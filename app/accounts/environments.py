@@ -1,0 +1,88 @@
+"""Accounts and environments come with what they need to be useful: keys at once."""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from uuid import uuid4
+
+from app.accounts import keys
+from app.adapters.sealing import Sealer
+from app.domain.errors import Refused
+from app.domain.ids import AccountId, EnvironmentId
+from app.domain.scope import Scope
+from app.store import accounts, audit
+from app.store.audit import Actor
+from app.store.db import Connection
+
+_SLUG_CHARS = 48
+
+
+class NameTaken(Refused):
+    """There is one of that name already. Choose another name."""
+
+    def __init__(self) -> None:
+        super().__init__("name_taken")
+
+
+class NameInvalid(Refused):
+    """A name has 1 to 100 characters, at least one letter or digit."""
+
+    def __init__(self) -> None:
+        super().__init__("name_invalid")
+
+
+@dataclass(frozen=True, slots=True)
+class NewEnvironment:
+    """An environment that was just made, with its keys in the clear."""
+
+    scope: Scope
+    name: str
+    slug: str
+    event_key: str
+    signing_key: str
+
+
+async def create_account(
+    conn: Connection, sealer: Sealer, actor: Actor, name: str
+) -> tuple[accounts.Account, NewEnvironment]:
+    """Make an account with its production environment and keys. Needs the engine role; the caller commits."""
+    account_id = AccountId(uuid4())
+    slug = slug_of(name)
+    if not await accounts.insert_account(conn, account_id, name=checked_name(name), slug=slug):
+        # Another organization may have the same name; addresses must still differ.
+        slug = f"{slug[:_SLUG_CHARS]}-{account_id.hex[:8]}"
+        await accounts.insert_account(conn, account_id, name=checked_name(name), slug=slug)
+    await audit.insert_entry(conn, account_id, actor, "account.created", object=slug)
+    environment = await create_environment(conn, sealer, account_id, actor, name="Production", kind="production")
+    return accounts.Account(account_id, checked_name(name), slug), environment
+
+
+async def create_environment(
+    conn: Connection, sealer: Sealer, account_id: AccountId, actor: Actor, *, name: str, kind: str = "custom"
+) -> NewEnvironment:
+    """Make an environment with an event key and a current signing key. Raises `NameTaken`. The caller commits."""
+    scope = Scope(account_id, EnvironmentId(uuid4()))
+    slug = slug_of(name)
+    if not await accounts.insert_environment(conn, scope, name=checked_name(name), slug=slug, kind=kind):
+        raise NameTaken
+    await audit.insert_entry(
+        conn, account_id, actor, "environment.created", environment_id=scope.environment_id, object=slug
+    )
+    event_key = await keys.create_event_key(conn, sealer, scope, actor, kind=kind)
+    signing_key = await keys.create_signing_key(conn, sealer, scope, actor, kind=kind)
+    return NewEnvironment(scope, checked_name(name), slug, event_key.secret, signing_key.secret)
+
+
+def checked_name(name: str) -> str:
+    """The name without spaces around it. Raises `NameInvalid`."""
+    text = " ".join(name.split())
+    if not 1 <= len(text) <= 100 or len(text.encode(errors="replace")) > 100 or not text.isprintable():
+        raise NameInvalid
+    return text
+
+
+def slug_of(name: str) -> str:
+    """The name as it stands in addresses: lower-case letters, digits and single hyphens. Raises `NameInvalid`."""
+    plain = unicodedata.normalize("NFKD", checked_name(name)).encode("ascii", "ignore").decode().lower()
+    slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_SLUG_CHARS].strip("-")
+    return slug or f"x-{uuid4().hex[:8]}"

@@ -1,0 +1,198 @@
+"""Accounts, users, memberships and environments: who is here and what belongs to whom.
+
+Under `stepwell_app` these functions see one account (and a person's own memberships); under `stepwell_engine` all.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from app.domain.ids import AccountId, EnvironmentId, UserId
+from app.domain.scope import Scope
+from app.store.db import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A tenant; people read *organization*."""
+
+    id: AccountId
+    name: str
+    slug: str
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A person. `password_hash` is argon2 text, or none when they cannot sign in with a password."""
+
+    id: UserId
+    email: str
+    name: str
+    password_hash: str | None
+    is_verified: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """What one person may do in one account. `role` is owner, admin, member or viewer."""
+
+    account_id: AccountId
+    account_name: str
+    account_slug: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """A namespace inside an account. `kind` is production, custom, branch or dev."""
+
+    id: EnvironmentId
+    account_id: AccountId
+    name: str
+    slug: str
+    kind: str
+    catalogue_version: int
+    archived_at: datetime | None
+
+    @property
+    def scope(self) -> Scope:
+        """The tenant that statements about this environment work for."""
+        return Scope(self.account_id, self.id)
+
+
+_ENVIRONMENTS = (
+    "select id, account_id, name, slug, kind, catalogue_version, archived_at from environments where account_id = $1"
+)
+
+
+async def insert_account(conn: Connection, account_id: AccountId, *, name: str, slug: str) -> bool:
+    """Add an account; false when the id or the slug is taken."""
+    return bool(
+        await conn.fetchval(
+            "insert into accounts (id, name, slug) values ($1, $2, $3) on conflict do nothing returning true",
+            account_id,
+            name,
+            slug,
+        )
+    )
+
+
+async def find_account_by_slug(conn: Connection, slug: str) -> Account | None:
+    """Find an account by the text that stands in its addresses."""
+    row = await conn.fetchrow("select id, name, slug from accounts where slug = $1", slug)
+    return row and Account(AccountId(row["id"]), row["name"], row["slug"])
+
+
+async def insert_user(
+    conn: Connection, user_id: UserId, *, email: str, name: str, password_hash: str | None, verified: bool
+) -> bool:
+    """Add a person; false when the id or the address (any letter case) is taken."""
+    return bool(
+        await conn.fetchval(
+            "insert into users (id, email, name, password_hash, verified_at, password_changed_at)"
+            " values ($1, $2, $3, $4, case when $5 then clock() end, case when $4 is not null then clock() end)"
+            " on conflict do nothing returning true",
+            user_id,
+            email,
+            name,
+            password_hash,
+            verified,
+        )
+    )
+
+
+async def find_user_by_email(conn: Connection, email: str) -> User | None:
+    """Find a person by address, whatever its letter case."""
+    row = await conn.fetchrow(
+        "select id, email, name, password_hash, verified_at is not null as is_verified"
+        " from users where lower(email) = lower($1)",
+        email,
+    )
+    if row is None:
+        return None
+    return User(UserId(row["id"]), row["email"], row["name"], row["password_hash"], row["is_verified"])
+
+
+async def set_password_hash(conn: Connection, user_id: UserId, password_hash: str, *, is_new_password: bool) -> None:
+    """Store a hash: of a new password, or of the same one under newer parameters."""
+    await conn.execute(
+        "update users set password_hash = $2,"
+        " password_changed_at = case when $3 then clock() else password_changed_at end where id = $1",
+        user_id,
+        password_hash,
+        is_new_password,
+    )
+
+
+async def insert_membership(conn: Connection, account_id: AccountId, user_id: UserId, *, role: str) -> bool:
+    """Let a person into an account; false when they are in it already (the role stays)."""
+    return bool(
+        await conn.fetchval(
+            "insert into memberships (account_id, user_id, role) values ($1, $2, $3)"
+            " on conflict do nothing returning true",
+            account_id,
+            user_id,
+            role,
+        )
+    )
+
+
+async def list_memberships(conn: Connection, user_id: UserId) -> list[Membership]:
+    """List the accounts a person is in, the oldest membership first. Needs `app.user` set under row-level security."""
+    rows = await conn.fetch(
+        "select m.account_id, m.role, a.name, a.slug from memberships m join accounts a on a.id = m.account_id"
+        " where m.user_id = $1 order by m.created_at, m.account_id limit 200",
+        user_id,
+    )
+    return [Membership(AccountId(r["account_id"]), r["name"], r["slug"], r["role"]) for r in rows]
+
+
+async def insert_environment(conn: Connection, scope: Scope, *, name: str, slug: str, kind: str) -> bool:
+    """Add an environment; false when the account has one of that slug or id."""
+    return bool(
+        await conn.fetchval(
+            "insert into environments (id, account_id, name, slug, kind) values ($1, $2, $3, $4, $5)"
+            " on conflict do nothing returning true",
+            scope.environment_id,
+            scope.account_id,
+            name,
+            slug,
+            kind,
+        )
+    )
+
+
+async def find_environment(conn: Connection, account_id: AccountId, slug: str) -> Environment | None:
+    """Find an environment of an account by slug, archived or not."""
+    row = await conn.fetchrow(_ENVIRONMENTS + " and slug = $2", account_id, slug)
+    return row and _environment(row)
+
+
+async def list_environments(conn: Connection, account_id: AccountId) -> list[Environment]:
+    """List an account's environments, production first, then by name."""
+    rows = await conn.fetch(
+        _ENVIRONMENTS + " order by kind <> 'production', archived_at is not null, name, id limit 500",
+        account_id,
+    )
+    return [_environment(row) for row in rows]
+
+
+async def bump_catalogue(conn: Connection, scope: Scope) -> None:
+    """Tell all processes that functions, apps or keys of this environment changed. Locks the environment's row."""
+    await conn.execute(
+        "update environments set catalogue_version = catalogue_version + 1 where account_id = $1 and id = $2",
+        scope.account_id,
+        scope.environment_id,
+    )
+
+
+def _environment(row: Any) -> Environment:
+    return Environment(
+        EnvironmentId(row["id"]),
+        AccountId(row["account_id"]),
+        row["name"],
+        row["slug"],
+        row["kind"],
+        row["catalogue_version"],
+        row["archived_at"],
+    )

@@ -1,0 +1,75 @@
+"""A pool for a database that may come later: processes start without it and work as soon as it is there."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import asyncpg
+
+from app.domain.errors import Outside
+from app.store.db import CONNECTION_LOST, Pool
+
+#: Seconds between attempts to open, doubled from the first to the last.
+_FIRST_WAIT, _LONGEST_WAIT = 0.1, 2.0
+#: What opening may raise while a database is away, starting, or not yet migrated (roles missing).
+_NOT_YET = (*CONNECTION_LOST, asyncpg.PostgresError)
+
+
+class StorageUnavailable(Outside):
+    """The database cannot be reached just now. Please try again in a moment."""
+
+    def __init__(self) -> None:
+        super().__init__(retryable=True, after=timedelta(seconds=1), code="storage_unavailable")
+
+
+class LatePool:
+    """Stands in for an asyncpg pool: the same methods, `StorageUnavailable` until the real one is open."""
+
+    def __init__(self, open_pool: Callable[[], Awaitable[Pool]]) -> None:
+        """Remember how to open; nothing is opened before `start`."""
+        self._open_pool = open_pool
+        self._pool: Pool | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self.last_failure: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Say whether the database has been reached since the start."""
+        return self._pool is not None
+
+    async def start(self, *, patience: float = 5.0) -> None:
+        """Open now if it can be done within `patience` seconds; else go on trying in the background."""
+        self._opening = asyncio.create_task(self._keep_trying())
+        await asyncio.wait({self._opening}, timeout=patience)
+
+    async def stop(self) -> None:
+        """Give up trying and close what is open; connections in use get two seconds."""
+        if self._opening is not None:
+            self._opening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._opening
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            try:
+                await asyncio.wait_for(pool.close(), 2)
+            except TimeoutError:
+                pool.terminate()
+
+    def __getattr__(self, name: str) -> Any:
+        """Pass everything else on to the real pool."""
+        if self._pool is None:
+            raise StorageUnavailable
+        return getattr(self._pool, name)
+
+    async def _keep_trying(self) -> None:
+        wait = _FIRST_WAIT
+        while True:
+            try:
+                self._pool = await self._open_pool()
+                return
+            except _NOT_YET as failure:
+                self.last_failure = type(failure).__name__
+            await asyncio.sleep(wait)
+            wait = min(wait * 2, _LONGEST_WAIT)
