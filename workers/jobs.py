@@ -1,0 +1,24 @@
+"""The arq jobs of Stepwell: short, without decisions. Calls to apps are never the body of a job (D3)."""
+
+from typing import Any
+
+from app.adapters.arq import JobName, job
+from app.engine.engine import Engine
+
+#: Where the running engine stands in arq's context.
+ENGINE = "engine"
+
+
+async def drain(ctx: dict[str, Any]) -> None:
+    """Look for work now."""
+    engine: Engine = ctx[ENGINE]
+    engine.wake()
+
+
+async def keep(ctx: dict[str, Any]) -> None:
+    """Run the keepers now instead of at the next second."""
+    engine: Engine = ctx[ENGINE]
+    await engine.keep_once()
+
+
+JOBS = (job(JobName.DRAIN, drain), job(JobName.KEEP, keep))
