@@ -1,8 +1,9 @@
-"""Which functions an event sets off: trigger patterns by dictionary, then each trigger's expression.
+"""Which functions an event sets off: trigger patterns by dictionary, then each trigger's expression; and which waits.
 
 Comes from `engine/match.py`, which keeps one `TriggerIndex` per environment in memory; the functions found go on to the
 gates. Patterns are protocol section 21.1: the exact name, or a prefix that ends in `/*` or `.*` up to that separator;
 stars elsewhere are letters.
+Waits are rows: `stored_wait` says what to write, `wait_value` what to look for, `wait_matches` has the last word.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -10,7 +11,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
-from app.domain.expressions import Expression, ExpressionRefused, compile_expression
+import msgspec
+
+from app.domain.expressions import (
+    BoundWait,
+    Expression,
+    ExpressionRefused,
+    bind_event,
+    compile_expression,
+    index_value,
+)
 
 #: How the caller names a function; only carried through.
 F = TypeVar("F")
@@ -109,3 +119,43 @@ def _compiled(text: str | None) -> Expression | str | None:
         return compile_expression(text)
     except ExpressionRefused as refused:
         return refused.message
+
+
+@dataclass(frozen=True, slots=True)
+class StoredWait:
+    """The columns of a wait: `expression` is JSON for `wait_matches`, path and value are what it is found by.
+
+    Path None: try it on every event of the name. A wait that nothing can end has a path and a value no event has.
+    """
+
+    expression: str
+    path: str | None
+    value: str | None
+
+
+def stored_wait(expression: str, event: bytes) -> StoredWait:
+    """What to store for a wait or a cancellation whose run started with this event (JSON); raises ExpressionRefused.
+
+    The values of the event that the expression mentions are stored with it, so judging it later needs no run.
+    """
+    bound = bind_event(expression, msgspec.json.decode(event))
+    text = msgspec.json.encode(bound).decode()
+    if bound.never:
+        return StoredWait(text, "", "never")
+    return StoredWait(text, *((bound.index.path, bound.index.value) if bound.index else (None, None)))
+
+
+#: The text under which an arriving event finds the waits of a path.
+wait_value = index_value
+
+
+def wait_matches(stored: str | None, event: Mapping[str, Any], now: datetime) -> tuple[bool, str | None]:
+    """Whether an arriving event ends a wait, and the sentence of a failure; `stored` None is a wait for any event."""
+    if stored is None:
+        return True, None
+    return msgspec.json.decode(stored, type=BoundWait).judge(event, now)
+
+
+def wait_text(stored: str) -> str:
+    """The wait's expression for people, with the values of the run's event filled in."""
+    return msgspec.json.decode(stored, type=BoundWait).residual

@@ -33,6 +33,8 @@ from app.domain.expressions.values import MISSING, Frame, Missing, Spent, Value,
 VARIABLES = ("event", "async")
 #: Characters of a string that stand in the index as they are; longer ones by their SHA-256.
 _LONGEST_KEY = 100
+#: Characters of a path: key and path together stay far below what an entry of a Postgres index can hold (2,700 bytes).
+_LONGEST_PATH = 300
 _CLOCKS = ("now", "now_plus", "now_minus")
 
 
@@ -231,6 +233,8 @@ def _index_key(node: Node) -> IndexKey | None:
                 if path is None or path[0] != "async" or not path[1]:
                     continue
                 pointer = "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in path[1])
+                if len(pointer) > _LONGEST_PATH or "\x00" in pointer:
+                    continue
                 key = IndexKey(pointer, _canonical(value.value))
                 if value.origin is not None and _event_paths(value.origin, frozenset()):
                     return key

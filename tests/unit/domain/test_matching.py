@@ -5,7 +5,16 @@ from typing import Any
 
 import pytest
 
-from app.domain.matching import Filtered, Trigger, TriggerIndex, patterns_for
+from app.domain.matching import (
+    Filtered,
+    Trigger,
+    TriggerIndex,
+    patterns_for,
+    stored_wait,
+    wait_matches,
+    wait_text,
+    wait_value,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -97,3 +106,30 @@ def test_expressions_of_triggers_know_the_time() -> None:
         [Trigger("a", "e", "now() >= date('2026-01-01')"), Trigger("b", "e", "now_plus('1h') < now()")]
     )
     assert index.match("e", dict, NOW).matched == ["a"]
+
+
+def test_stored_wait_is_found_by_value_and_judged_without_the_run() -> None:
+    stored = stored_wait("async.data.id == event.data.id && async.data.n > 1", b'{"data":{"id":"o-1","other":1}}')
+    ending, other = {"data": {"id": "o-1", "n": 2}}, {"data": {"id": "o-1", "n": 1}}
+    assert (stored.path, stored.value) == ("/data/id", wait_value("/data/id", ending))
+    assert wait_matches(stored.expression, ending, NOW) == (True, None)
+    assert wait_matches(stored.expression, other, NOW) == (False, None)
+    assert wait_text(stored.expression) == "async.data.id == 'o-1' && async.data.n > 1"
+    assert "other" not in stored.expression
+
+
+def test_wait_that_nothing_can_end_is_found_by_no_event() -> None:
+    stored = stored_wait("event.data.n == 2 && async.data.id == 1", b'{"data":{"n":1}}')
+    assert stored.path is not None
+    assert all(wait_value(stored.path, event) != stored.value for event in ({}, {"data": 1}, {"never": "never"}))
+    assert not wait_matches(stored.expression, {"data": {"id": 1}}, NOW)[0]
+
+
+def test_wait_without_an_equality_or_an_expression_is_tried_on_every_event() -> None:
+    stored = stored_wait("async.data.n > 1", b"{}")
+    assert (stored.path, stored.value) == (None, None)
+    assert wait_matches(None, {}, NOW) == (True, None)
+
+
+def test_path_too_long_for_the_index_is_not_used() -> None:
+    assert stored_wait(f"async.{'a' * 400} == 1", b"{}").path is None
