@@ -21,4 +21,4 @@ async def keep(ctx: dict[str, Any]) -> None:
     await engine.keep_once()
 
 
-JOBS = (job(JobName.DRAIN, drain), job(JobName.KEEP, keep))
+JOBS = (job(JobName.DRAIN, drain), job(JobName.KEEPER, keep))

@@ -12,16 +12,18 @@ from typing import assert_never
 
 import msgspec
 
+from app.domain.matching import StoredWait, stored_wait
 from app.domain.ids import ItemId, LeaseId, WorkerId, derive_item_id
 from app.domain.run import effects as fx
 from app.domain.run.fold import fold
 from app.domain.run.state import CALLS, SETTLED, ItemKind, Run
 from app.engine.hot import Facts, LeasedItem
 from app.engine.lifecycle import InternalEvent, event_of_invoke, events_of_end
-from app.engine.waits import bind
 from app.store.commit import Batch
 
 _encode = msgspec.json.encode
+#: A wait without an expression: every event of its name ends it.
+_ANY_EVENT = StoredWait(None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,7 @@ class _Writer:
             case fx.SettleItem():
                 self.batch.settle.append((self.n, self.item_id(effect.key)))
             case fx.OpenPause():
-                bound = bind(effect.expression, self.entry.facts.event)
+                bound = stored_wait(effect.expression, self.entry.facts.event) if effect.expression else _ANY_EVENT
                 self.batch.open_pauses.append((
                     self.n, effect.step_key, str(effect.kind), effect.event, bound.expression, bound.path, bound.value,
                     effect.signal, effect.correlation,

@@ -19,6 +19,7 @@ from uuid import UUID
 
 from app.adapters.http import Caller
 from app.domain.ids import RunId, WorkerId, to_ulid
+from app.domain.protocol.call import ServerKind
 from app.domain.run.effects import OpenPause
 from app.domain.run.happenings import Happening
 from app.engine.apply import Entry
@@ -64,7 +65,7 @@ class EngineSettings:
     renew_s: float = 5.0
     max_calls: int = 256
     call_timeout_s: float = 7200.0
-    server_kind: str = "cloud"
+    server_kind: ServerKind = "cloud"
     is_signed: bool = True
     retry_delay: timedelta | None = None
 
@@ -136,6 +137,14 @@ class Engine:
             await rescue.run_once(self.cold_pool)
         except CONNECTION_LOST:
             log.warning("could not leave the list of workers; the lease will run out")
+
+    async def keep_once(self) -> None:
+        """What the keepers do every second."""
+        while await rescue.run_once(self.cold_pool):
+            self._wake.set()
+        if wrong := await sweep.run_once(self.cold_pool):
+            self.wake(wrong)
+        await recheck.run_once(self.cold_pool, self.resume)
 
     async def resume(self, run_id: RunId, happening: Happening) -> None:
         """Move a run that waits; one that is over or unknown does not mind."""
@@ -273,11 +282,7 @@ class Engine:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                while await rescue.run_once(self.cold_pool):
-                    self._wake.set()
-                if wrong := await sweep.run_once(self.cold_pool):
-                    self.wake(wrong)
-                await recheck.run_once(self.cold_pool, self.resume)
+                await self.keep_once()
                 if loop.time() - last_housekeeping > _HOUSEKEEPING_S:
                     last_housekeeping = loop.time()
                     await expire.run_once(self.cold_pool)

@@ -7,54 +7,16 @@ wait looks for events received since (`recheck`). One of the two sees the other.
 """
 
 import logging
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from app.domain.expressions import compile_expression
-from app.domain.expressions.binding import VARIABLES, bind_event, index_value
 from app.domain.ids import RunId
+from app.domain.matching import wait_matches, wait_value
 from app.domain.run.happenings import Happening, Resumed
 from app.store.named import fetch, named
 
 log = logging.getLogger(__name__)
-
-#: A path that no event has: the wait is known never to match and only its timeout ends it.
-_NEVER = "never"
-
-
-@dataclass(frozen=True, slots=True)
-class StoredWait:
-    """A wait's columns: what is judged (JSON of the text and the part of the run's event it mentions), where it is found."""
-
-    expression: str | None = None
-    path: str | None = None
-    value: str | None = None
-
-
-def bind(expression: str | None, event: bytes) -> StoredWait:
-    """Fix the run's side of a wait's expression. The machine has refused texts that do not compile."""
-    if not expression:
-        return StoredWait()
-    bound = bind_event(expression, msgspec.json.decode(event))
-    if bound.always:
-        return StoredWait()
-    stored = msgspec.json.encode({"text": bound.text, "event": bound.event}).decode()
-    if bound.never:
-        return StoredWait(stored, _NEVER, "")
-    return StoredWait(stored, bound.index.path, bound.index.value) if bound.index else StoredWait(stored)
-
-
-def matches(expression: str | None, event: Any, now: datetime) -> bool:
-    """Whether an event ends a stored wait; a failing expression is no match (22)."""
-    if expression is None:
-        return True
-    stored = msgspec.json.decode(expression)
-    is_match, _error = compile_expression(stored["text"], VARIABLES).judge({"event": stored["event"], "async": event}, now)
-    return is_match
-
 
 async def waits_ended_by(connection: Any, row: Any) -> list[tuple[RunId, Happening]]:
     """The runs that a claimed event resumes, with what they are told. `row` is one of `claim` (sql/inbox.sql)."""
@@ -69,7 +31,7 @@ async def waits_ended_by(connection: Any, row: Any) -> list[tuple[RunId, Happeni
         for r in await fetch(connection, named("inbox", "pause_paths"), environment=row["environment_id"], name=row["name"])
     ]
     event = msgspec.json.decode(row["payload"]) if paths else None
-    pairs = [(path, index_value(path, event)) for path in paths if path != _NEVER]
+    pairs = [(path, wait_value(path, event)) for path in paths]
     pauses = await fetch(
         connection, named("inbox", "matching_pauses"), environment=row["environment_id"], name=row["name"],
         paths=[p for p, _ in pairs], values=[v for _, v in pairs],
@@ -77,7 +39,9 @@ async def waits_ended_by(connection: Any, row: Any) -> list[tuple[RunId, Happeni
     for pause in pauses:
         if event is None:
             event = msgspec.json.decode(row["payload"])
-        if pause["requested_at"] < row["received_at"] and matches(pause["expression"], event, row["received_at"]):
+        if pause["requested_at"] < row["received_at"] and wait_matches(
+            pause["expression"], event, row["received_at"]
+        )[0]:
             found.append((pause["run_id"], Resumed(pause["step_key"], row["payload"].encode())))
     return found
 
@@ -88,7 +52,7 @@ async def recheck(connection: Any, pause: Any) -> Happening | None:
         connection, named("inbox", "events_since"), environment=pause["environment_id"], name=pause["event_name"],
         since=pause["requested_at"],
     ):
-        if matches(pause["expression"], msgspec.json.decode(row["payload"]), row["received_at"]):
+        if wait_matches(pause["expression"], msgspec.json.decode(row["payload"]), row["received_at"])[0]:
             return Resumed(pause["step_key"], row["payload"].encode())
     return None
 
