@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from app.adapters.http import Caller
+from app.domain.errors import Outside
 from app.domain.ids import RunId, WorkerId, to_ulid
 from app.domain.protocol.call import ServerKind
 from app.domain.run.effects import OpenPause
@@ -41,6 +42,8 @@ _LONGEST_WAIT_S = 1.0
 #: First items react may lease to this worker in one round; the rest is for anyone.
 _REACT_ROOM = 64
 _HOUSEKEEPING_S = 600.0
+#: The database is away, or not there yet.
+UNREACHABLE = (*CONNECTION_LOST, Outside)
 
 
 class DoorBell(Protocol):
@@ -135,7 +138,7 @@ class Engine:
             async with self.cold_pool.acquire(timeout=2) as connection:
                 await connection.execute("update workers set lease_until = clock() where id = $1", self.worker_id)
             await rescue.run_once(self.cold_pool)
-        except CONNECTION_LOST:
+        except UNREACHABLE:
             log.warning("could not leave the list of workers; the lease will run out")
 
     async def keep_once(self) -> None:
@@ -186,7 +189,7 @@ class Engine:
                         pid=os.getpid(), lease=timedelta(seconds=s.lease_s),
                     )
                 return
-            except CONNECTION_LOST as error:
+            except UNREACHABLE as error:
                 log.warning("database not reachable, trying again", extra={"error": repr(error)})
                 await asyncio.sleep(1)
 
@@ -204,7 +207,7 @@ class Engine:
             try:
                 timeout = await self._round() if pause == 0.0 else pause
                 pause = 0.0
-            except CONNECTION_LOST as error:
+            except UNREACHABLE as error:
                 log.warning("database does not answer, waiting", extra={"error": repr(error)})
                 pause = 0.5
                 continue
@@ -264,7 +267,7 @@ class Engine:
             try:
                 async with self.cold_pool.acquire(timeout=5) as connection:
                     rows = await fetch(connection, named("workers", "renew"), id=self.worker_id, lease=timedelta(seconds=s.lease_s))
-            except CONNECTION_LOST as error:
+            except UNREACHABLE as error:
                 log.warning("could not renew the lease", extra={"error": repr(error)})
                 continue
             if rows:
@@ -286,7 +289,7 @@ class Engine:
                 if loop.time() - last_housekeeping > _HOUSEKEEPING_S:
                     last_housekeeping = loop.time()
                     await expire.run_once(self.cold_pool)
-            except CONNECTION_LOST as error:
+            except UNREACHABLE as error:
                 log.warning("keepers wait for the database", extra={"error": repr(error)})
             except asyncio.CancelledError:
                 raise

@@ -1,0 +1,1 @@
+"""Doors for machines: events, registration, checkpoints, state, runs. JSON in and out, errors with a stable `code`."""

@@ -1,0 +1,28 @@
+"""Whose request is it: the bearer token of an SDK or a program (protocol 4.5)."""
+
+from typing import Any
+
+from litestar import Request
+from litestar.di import Provide
+
+from app.domain.errors import Refused
+from app.domain.scope import Scope
+from app.web.site import Site
+
+
+class Unauthenticated(Refused):
+    """The signing key is missing or not known here. Send `Authorization: Bearer <hash of the signing key>`."""
+
+    def __init__(self) -> None:
+        super().__init__("unauthenticated")
+
+
+async def provide_scope(request: Request[Any, Any, Any], site: Site) -> Scope:
+    """Dependency `scope`: the tenant whose signing key the request proves. In dev mode every request is the developer's."""
+    scope = await site.bearers.find_header(request.headers.get("authorization"))
+    if scope is None:
+        raise Unauthenticated
+    return scope
+
+
+WITH_KEY: dict[str, Provide] = {"scope": Provide(provide_scope)}

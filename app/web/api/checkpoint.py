@@ -1,0 +1,63 @@
+"""`POST /v1/checkpoint/{run}/async`: steps that an SDK saves while its call goes on (protocol 17.2, architecture 5 rule 13)."""
+
+from typing import Any
+from uuid import UUID
+
+from litestar import Request, Response, Router, post
+
+from app.domain.errors import Refused
+from app.domain.ids import ItemId, derive_item_id, to_ulid
+from app.domain.protocol.checkpoint import read_checkpoint
+from app.domain.run.happenings import Checkpointed
+from app.domain.scope import Scope
+from app.engine.hot import HotRun
+from app.engine.transition import ItemMoved, RunEnded, RunUnknown, change_run
+from app.web.api.bearer import WITH_KEY
+from app.web.api.ids import NotFound, run_id_of
+from app.web.site import Site
+
+
+class StaleDispatch(Refused):
+    """Another call has taken over this run: stop, what is not saved yet will be done there."""
+
+    def __init__(self) -> None:
+        super().__init__("stale_dispatch")
+
+
+@post("/v1/checkpoint/{run_id:str}/async", status_code=200)
+async def checkpoint(run_id: str, request: Request[Any, Any, Any], scope: Scope, site: Site) -> Response[bytes]:
+    """Save the steps, count the attempts of the call from 0 again, and let it go on.
+
+    409 when the call is no longer the run's: the item is settled, has another fence, or the run has ended.
+    """
+    said = read_checkpoint(await request.body())
+    wanted = run_id_of(run_id)
+    item = _item_id(said.qi_id)
+
+    def happening(hot: HotRun) -> Checkpointed | None:
+        for key in hot.run.items:
+            if item is None or derive_item_id(wanted, key) == item:
+                return Checkpointed(key, said.ops)
+        return None
+
+    try:
+        await change_run(
+            site.ingest, wanted, happening, clock=site.clock, scope=scope,
+            item=(item, said.generation_id) if item is not None else None,
+        )
+    except RunUnknown:
+        raise NotFound("run not found") from None
+    except (RunEnded, ItemMoved):
+        raise StaleDispatch from None
+    site.bell.publish(f"run:{scope.environment_id}", to_ulid(wanted))
+    return Response(b"", media_type="application/json")
+
+
+def _item_id(text: str) -> ItemId | None:
+    try:
+        return ItemId(UUID(text)) if text else None
+    except ValueError:
+        raise StaleDispatch from None
+
+
+ROUTER = Router(path="/", dependencies=WITH_KEY, route_handlers=[checkpoint])

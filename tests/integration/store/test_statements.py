@@ -1,0 +1,27 @@
+"""Every named statement is understood by the migrated schema."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import app.store.db as db
+from app.store.named import joined, named
+
+FILES = sorted(p.stem for p in (Path(db.__file__).parent / "sql").glob("*.sql"))
+WHOLE = [(file, name) for file in FILES if file != "commit" for name in db.statements(file)]
+OPTIONAL = ["settle", "enqueue", "retry", "open_pauses", "close_pauses", "free_slots", "history", "emit", "finish"]
+
+
+@pytest.mark.parametrize(("file", "name"), WHOLE)
+async def test_a_statement_of_a_file_is_prepared_by_the_engine_role(engine_connection: Any, file: str, name: str) -> None:
+    await engine_connection.prepare(named(file, name).sql)
+
+
+@pytest.mark.parametrize("steps", [True, False])
+async def test_every_pair_of_parts_makes_a_commit_statement(engine_connection: Any, steps: bool) -> None:
+    start = ("guard", "steps", "run_with_steps") if steps else ("guard", "run_without_steps")
+    for pair in itertools.combinations(OPTIONAL, 2):
+        await engine_connection.prepare(joined("commit", (*start, *pair, "answer")).sql)
+    await engine_connection.prepare(joined("commit", (*start, *OPTIONAL, "answer")).sql)
