@@ -46,7 +46,7 @@ class JobName(StrEnum):
 
 
 def redis_settings(url: str) -> RedisSettings:
-    """arq's settings of a Redis URL, with everything arq's own reading loses: percent-decoding, TLS options.
+    """Arq's settings of a Redis URL, with everything arq's own reading loses: percent-decoding, TLS options.
 
     arq cannot be told other options of the query; they are ignored here. Raises ValueError for a URL that is none.
     """
@@ -100,7 +100,7 @@ async def enqueue(pool: ArqRedis, name: JobName, **kwargs: Any) -> bool:
 
 def job(name: JobName, run: Callable[..., Awaitable[Any]], *, timeout_s: float = JOB_S) -> Function:
     """A coroutine `run(ctx, **kwargs)` registered under a name; one try, no result kept, cut after `timeout_s`."""
-    return func(cast(Any, run), name=name.value, keep_result=0, timeout=timeout_s, max_tries=1)
+    return func(cast("Any", run), name=name.value, keep_result=0, timeout=timeout_s, max_tries=1)
 
 
 class BellWorker(Worker):
@@ -140,7 +140,7 @@ class BellWorker(Worker):
             default_queue_name=self.queue_name,
             expires_extra_ms=self.expires_extra_ms,
         )
-        self.ctx["redis"] = client = cast(Any, self.pool)
+        self.ctx["redis"] = client = cast("Any", self.pool)
         while True:
             async with asyncio.timeout(_STUCK_S):
                 await self._poll_iteration()
@@ -187,7 +187,7 @@ async def run_supervised(make_worker: Callable[[], BellWorker], *, grace_s: floa
 
 
 def to_json(value: Mapping[str, Any]) -> bytes:
-    """arq's job description as JSON; what JSON cannot say (an exception of a failed job) as its text."""
+    """Arq's job description as JSON; what JSON cannot say (an exception of a failed job) as its text."""
     return msgspec.json.encode(value, enc_hook=repr)
 
 

