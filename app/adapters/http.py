@@ -167,7 +167,8 @@ class AiohttpCaller:
         until = started + min(timeout_s, MAX_CALL_S)
         try:
             for _ in range(MAX_REDIRECTS + 1):
-                found = await self._once(method, target, sent, body, until - time.perf_counter(), max_body)
+                left_s = until - time.perf_counter()
+                found = await self._once(method, target, sent, body, timeout_s=left_s, max_body=max_body)
                 if isinstance(found, URL):
                     target = self._same_origin(target, found)
                     continue
@@ -189,7 +190,7 @@ class AiohttpCaller:
         self._resolver.stop()
 
     async def _once(
-        self, method: str, target: URL, headers: CIMultiDict[str], body: bytes, timeout_s: float, max_body: int
+        self, method: str, target: URL, headers: CIMultiDict[str], body: bytes, *, timeout_s: float, max_body: int
     ) -> tuple[int, dict[str, str], bytes] | URL:
         """One request: an answer, or where a 307 or 308 points to."""
         if timeout_s <= 0:

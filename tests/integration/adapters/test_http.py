@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-import datetime
+import datetime as dt
 import gzip
 import ipaddress
 import ssl
@@ -351,7 +351,7 @@ async def test_a_compressed_answer_is_inflated_and_a_bomb_is_stopped_at_the_limi
         squeezed = zlib.compress(plain)
         return squeezed if coding == "deflate" else squeezed[2:-4]
 
-    header = b"content-encoding: %s\r\n" % coding.split()[-1].encode()
+    header = b"content-encoding: %s\r\n" % coding.rsplit(maxsplit=1)[-1].encode()
     async with listening(always(answer(squeeze(b'{"a":1}' * 9), more=header))) as server, calling() as caller:
         assert (await post(caller, server.url())).body == b'{"a":1}' * 9
     bomb = squeeze(b"\x00" * 50_000_000)
@@ -431,7 +431,7 @@ def trusted(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, s
 def _certificate(folder: Path, name: str) -> tuple[Path, Path]:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     names: list[x509.GeneralName] = [x509.DNSName(name)]
     if name == "localhost":
         names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
@@ -441,8 +441,8 @@ def _certificate(folder: Path, name: str) -> tuple[Path, Path]:
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())

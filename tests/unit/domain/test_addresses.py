@@ -194,8 +194,11 @@ def test_a_service_of_ours_on_all_interfaces_closes_its_port_on_every_private_ad
         (22, False),
         (25, False),
         (81, False),
-    ]
-    + [(442, False), (1023, False), (65536, False), (-1, False)],
+        (442, False),
+        (1023, False),
+        (65536, False),
+        (-1, False),
+    ],
 )
 def test_only_web_ports_and_unprivileged_ports_may_be_called(port: int, allowed: bool) -> None:
     assert gate_port(port) is allowed
@@ -216,14 +219,14 @@ def test_a_well_formed_host_is_accepted(host: str) -> None:
         "a..b",
         "-a.example",
         "a-.example",
-        "b\u00fccher.example",
+        "bücher.example",
         "a b",
         "a%00b",
         "fe80::1%eth0",
         "::1::",
         "a" * 64,
-    ]
-    + [".".join(["a" * 60] * 5)],
+        ".".join(["a" * 60] * 5),
+    ],
 )
 def test_a_malformed_host_is_refused(host: str) -> None:
     assert not gate_host(host)
