@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from app.domain.function import Function, read_function
+from app.domain.function import Function, function_of
 from app.domain.ids import AppId, EnvironmentId, FunctionId, LaneId, derive_uuid
 from app.domain.matching import Trigger, TriggerIndex
+from app.domain.protocol.function_config import FunctionConfig, read_stored
+from app.domain.settings import Scope as LimitScope
 from app.domain.scope import Scope
 from app.store.db import Pool
 from app.store.named import fetch, named
@@ -29,19 +31,14 @@ _KEPT = 2000
 class KnownFunction:
     """A function as the engine uses it. `flow_key_id` is set when a concurrency limit applies to its calls."""
 
-    id: FunctionId
-    app_id: AppId
-    app_name: str
-    slug: str
-    name: str
-    version: int
-    url: str
     function: Function
-    max_attempts: int
     lane_id: LaneId
-    is_paused: bool
     flow_key_id: UUID | None = None
-    cap: int = 0
+
+    @property
+    def id(self) -> FunctionId:
+        """The function's id."""
+        return self.function.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +110,7 @@ class Catalogue:
         )
         return EnvironmentView(
             scope, environment["name"], environment["catalogue_version"], functions,
-            {known.slug: known for known in functions.values()}, triggers, tuple(keys), time.monotonic(),
+            {known.function.slug: known for known in functions.values()}, triggers, tuple(keys), time.monotonic(),
         )
 
 
@@ -122,14 +119,22 @@ def lane_of(function_id: FunctionId) -> LaneId:
     return LaneId(derive_uuid("lane", function_id.bytes, ""))
 
 
+def flow_key_of(function_id: FunctionId) -> UUID:
+    """The counter of a function's own concurrency limit."""
+    return derive_uuid("flow", function_id.bytes, "function", "")
+
+
+def concurrency_cap(config: FunctionConfig | Function) -> int | None:
+    """The plain limit of a function's calls; None without one. Limits with keys and wider scopes are another matter."""
+    limits = [c.limit for c in config.concurrency if c.key is None and c.scope is LimitScope.FUNCTION and c.limit > 0]
+    return min(limits) if limits else None
+
+
 def _known(row: Any) -> KnownFunction:
-    function = read_function(row["config"])
-    cap = function.concurrency_limit
-    return KnownFunction(
-        id=row["id"], app_id=row["app_id"], app_name=row["app_name"], slug=row["slug"], name=row["name"],
-        version=row["version"], url=row["url"], function=function, max_attempts=function.max_attempts,
-        lane_id=lane_of(row["id"]), is_paused=row["paused_at"] is not None,
-        flow_key_id=derive_uuid("flow", row["id"].bytes, "function", "") if cap else None, cap=cap or 0,
+    function = function_of(
+        read_stored(row["config"].encode()), id=row["id"], app_id=row["app_id"], app_name=row["app_name"],
+        version=row["version"], sdk=row["sdk"], is_paused=row["paused_at"] is not None,
     )
-
-
+    return KnownFunction(
+        function, lane_of(row["id"]), flow_key_of(row["id"]) if concurrency_cap(function) is not None else None
+    )

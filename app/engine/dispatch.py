@@ -54,7 +54,7 @@ class Dispatch:
             )
 
         body = body_with(use_api=False)
-        if must_fetch(len(body), hot.sdk):
+        if must_fetch(len(body), known.function.sdk):
             body = body_with(use_api=True)
         headers = call_headers(
             run_id=run_text, request_id=request_id, item_id=item_text, generation_id=item.fence, step_id=step_id,
@@ -64,7 +64,7 @@ class Dispatch:
         started = time.perf_counter()
         try:
             answer = await self.caller.call(
-                "POST", call_url(known.url, facts.function_slug, step_id), headers=headers, body=body, timeout_s=self.timeout_s
+                "POST", call_url(known.function.url, facts.function_slug, step_id), headers=headers, body=body, timeout_s=self.timeout_s
             )
         except CallFailed as failure:
             reply: Reply = reply_from_transport(failure.kind, failure.message)

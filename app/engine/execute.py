@@ -183,7 +183,6 @@ class Execute:
             return None, None
         started_at = self.clock.now()
         called = await self._call(hot, item, view)
-        hot.sdk = called.reply.sdk or hot.sdk
         await pause_points.reached("call.after", [hot.run.id])
         queued_ms = (started_at - item.due_at) / timedelta(milliseconds=1) if item.due_at else 0.0
         told = Told(

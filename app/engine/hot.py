@@ -57,8 +57,6 @@ class HotRun:
     run: Run
     facts: Facts
     memos: dict[str, bytes] = field(default_factory=dict)
-    #: What the app said it runs on, e.g. `go:v0.15.1`; "" before the first answer this process saw.
-    sdk: str = ""
 
     def remember(self, run: Run, effects: list[Effect], version: int) -> None:
         """Take over what a commit has written: only after it answered "won" (rule 3)."""

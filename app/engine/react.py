@@ -144,7 +144,7 @@ class React:
                 ))
         for function_id in matched:
             known = view.functions[function_id]
-            if known.is_paused:
+            if known.function.is_paused:
                 answers.append((row["environment_id"], row["event_id"], function_id, row["account_id"], "paused", "", None))
                 continue
             new.append(self._new_run(row, view, known, payload, parent))
@@ -158,12 +158,12 @@ class React:
             starts_at = received + timedelta(milliseconds=row["ts"] - millis(received))
         run_id = derive_run_id(known.id, row["event_id"].bytes, received)
         run = Run(
-            id=run_id, function_id=known.id, retry=RetryPolicy(known.max_attempts, self.retry_delay),
+            id=run_id, function_id=known.id, retry=RetryPolicy(known.function.max_attempts, self.retry_delay),
             is_quiet=row["name"] in (FINISHED, FAILED),
         )
         run = fold_all(run, begin(run, at=starts_at))
         facts = Facts(
-            scope=view.scope, app_id=known.app_id, function_id=known.id, function_slug=known.slug, environment_name=view.name,
+            scope=view.scope, app_id=known.function.app_id, function_id=known.id, function_slug=known.function.slug, environment_name=view.name,
             lane_id=known.lane_id, event_id=row["event_id"], event=payload, events=(payload,), queued_at=self.clock.now(),
             is_limited=known.flow_key_id is not None, parent_run_id=parent[0] if parent else None,
             parent_step_key=parent[1] if parent else None,
@@ -179,8 +179,8 @@ class React:
             connection, named("inbox", "create_runs"),
             n=list(range(len(new))), run_id=[n.hot.run.id for n in new], account=[f.scope.account_id for f in facts],
             environment=[f.scope.environment_id for f in facts], app=[f.app_id for f in facts],
-            function=[f.function_id for f in facts], function_version=[n.function.version for n in new],
-            lane=[f.lane_id for f in facts], max_attempts=[n.function.max_attempts for n in new],
+            function=[f.function_id for f in facts], function_version=[n.function.function.version for n in new],
+            lane=[f.lane_id for f in facts], max_attempts=[n.function.function.max_attempts for n in new],
             is_quiet=[n.hot.run.is_quiet for n in new], event_id=[f.event_id for f in facts],
             event_received_at=[n.received_at for n in new], event_name=[n.event_name for n in new],
             parent_run=[f.parent_run_id for f in facts], parent_step=[f.parent_step_key for f in facts],

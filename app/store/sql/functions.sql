@@ -3,7 +3,7 @@ select v.name, v.slug, v.catalogue_version from environments v where v.id = :env
 
 -- name: of_environment
 -- Everything the engine may call or match in an environment; archived ones are no longer matched but still have runs.
-select f.id, f.app_id, a.name as app_name, f.slug, f.name, f.version, f.url, f.config, f.paused_at
+select f.id, f.app_id, a.name as app_name, a.sdk, f.slug, f.name, f.version, f.url, f.config, f.paused_at
 from functions f join apps a on a.id = f.app_id
 where f.environment_id = :environment::uuid and f.archived_at is null and a.archived_at is null
 order by f.slug

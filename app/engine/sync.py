@@ -1,0 +1,231 @@
+"""Learns an app's functions (protocol 7): what it registers becomes rows, and every process hears of a new version.
+
+Two roads lead to `register`: the app posts its functions (`/fn/register`, out-of-band), or we ask it to (`sync_app`): a
+signed PUT to its URL, answered in-band with the functions, or by a post of its own. Whether an out-of-band sync worked
+is judged by what arrived, never by the PUT's status, because SDKs disagree about that (7.1).
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from app.adapters.http import Answer, CallFailed, Caller
+from app.domain.errors import RegistrationRefused
+from app.domain.expressions import ExpressionRefused, compile_expression
+from app.domain.ids import AppId, FunctionId, derive_uuid
+from app.domain.protocol.config_fields import Checks
+from app.domain.protocol.function_config import FunctionConfig
+from app.domain.protocol.registration import Registration, read_registration
+from app.domain.protocol.signature import sign, verify_response
+from app.domain.scope import Scope
+from app.engine.catalogue import concurrency_cap, flow_key_of, lane_of
+from app.store.db import Pool
+from app.store.named import fetch, named
+
+#: How long an app may take to answer a PUT, and its own post to arrive.
+_PATIENCE_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """A sync that worked. `is_modified` is false when nothing differed from the last one."""
+
+    sync_id: UUID
+    app_id: AppId
+    is_modified: bool
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    warnings: tuple[dict[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SyncFailed:
+    """A sync that did not: a stable code (feature-semantics A3), what happened, and what to do about it."""
+
+    code: str
+    message: str
+    fix: str
+    details: dict[str, object] = field(default_factory=dict)
+
+
+def checks() -> Checks:
+    """The judges a registration is read with."""
+
+    def expression(text: str, has_async: bool) -> str | None:  # noqa: FBT001 - the shape of ExpressionCheck
+        try:
+            compile_expression(text, ("event", "async") if has_async else ("event",))
+        except ExpressionRefused as refused:
+            return refused.message
+        return None
+
+    return Checks(expression=expression)
+
+
+async def register(pool: Pool, scope: Scope, registration: Registration, *, kind: str, force: bool = False) -> Synced:
+    """Write what an app registered, in one transaction; one sync of an environment at a time.
+
+    Functions it no longer has are archived; their runs go on until a call says otherwise. Raises RegistrationRefused
+    (`slug_taken`) when another app of the environment has one of the slugs.
+    """
+    app_id = AppId(derive_uuid("app", scope.environment_id.bytes, registration.app_name))
+    sync_id = uuid.uuid4()
+    sdk = f"{registration.sdk_language}:v{registration.sdk_version}" if registration.sdk_language else ""
+    tell: dict[str, Any] = {
+        "id": sync_id, "account": scope.account_id, "environment": scope.environment_id, "app": app_id,
+        "url": registration.url, "kind": kind, "sdk": sdk, "framework": registration.framework,
+        "error_code": None, "error": None,
+    }
+    async with pool.acquire(timeout=5) as connection, connection.transaction():
+        if not await fetch(connection, named("sync", "hold_environment"), environment=scope.environment_id):
+            raise RegistrationRefused("env_archived", "This environment is archived; it takes no syncs.")
+        known_app = await fetch(
+            connection, named("sync", "find_app"), environment=scope.environment_id, name=registration.app_name
+        )
+        if known_app and known_app[0]["checksum"] == registration.checksum and not force and _is_well(known_app[0], registration):
+            await fetch(connection, named("sync", "tell"), **tell, status="unchanged", added=[], changed=[], removed=[])
+            return Synced(sync_id, app_id, is_modified=False)
+        wanted = {config.slug: config for config in registration.functions}
+        rows = await fetch(
+            connection, named("sync", "functions"), environment=scope.environment_id, app=app_id, slugs=list(wanted)
+        )
+        known = {row["slug"]: row for row in rows}
+        taken = [slug for slug in wanted if slug in known and known[slug]["app_id"] != app_id and not known[slug]["archived_at"]]
+        if taken:
+            raise RegistrationRefused("slug_taken", f"Another app of this environment has a function {taken[0]}.", {"slug": taken[0]})
+        added = [s for s in wanted if s not in known or known[s]["archived_at"]]
+        changed = [s for s in wanted if s not in added and _differs(known[s], wanted[s])]
+        removed = [row for slug, row in known.items() if slug not in wanted and not row["archived_at"]]
+        await fetch(
+            connection, named("sync", "put_app"), id=app_id, account=scope.account_id, environment=scope.environment_id,
+            name=registration.app_name, url=registration.url, sdk=sdk, framework=registration.framework,
+            checksum=registration.checksum,
+        )
+        await _put_functions(connection, scope, app_id, [wanted[s] for s in (*added, *changed)])
+        if removed:
+            await fetch(
+                connection, named("sync", "archive_functions"), environment=scope.environment_id, ids=[r["id"] for r in removed]
+            )
+        await fetch(connection, named("functions", "raise_version"), environment=scope.environment_id)
+        gone = [row["slug"] for row in removed]
+        await fetch(connection, named("sync", "tell"), **tell, status="succeeded", added=added, changed=changed, removed=gone)
+    warnings = tuple({"code": w.code, "message": w.message} for w in registration.warnings)
+    return Synced(sync_id, app_id, True, tuple(added), tuple(changed), tuple(gone), warnings)
+
+
+def function_id_of(scope: Scope, slug: str) -> FunctionId:
+    """The id of a function: computed, so that it survives being removed and coming back."""
+    return FunctionId(derive_uuid("function", scope.environment_id.bytes, slug))
+
+
+async def _put_functions(connection: Any, scope: Scope, app_id: AppId, configs: list[FunctionConfig]) -> None:
+    if not configs:
+        return
+    ids = [function_id_of(scope, c.slug) for c in configs]
+    await fetch(
+        connection, named("sync", "put_functions"), id=ids, slug=[c.slug for c in configs], name=[c.name for c in configs],
+        config=[c.raw.decode() for c in configs], url=[c.url for c in configs], account=scope.account_id,
+        environment=scope.environment_id, app=app_id,
+    )
+    limited = [(f, cap) for f, c in zip(ids, configs, strict=True) if (cap := concurrency_cap(c))]
+    await fetch(
+        connection, named("inbox", "put_lanes"),
+        key_id=[flow_key_of(f) for f, _ in limited], key_account=[scope.account_id] * len(limited),
+        key_environment=[scope.environment_id] * len(limited), key_function=[f for f, _ in limited],
+        key_scope=["function"] * len(limited), key_text=[""] * len(limited), key_cap=[cap for _, cap in limited],
+        lane_id=[lane_of(f) for f in ids], account=[scope.account_id] * len(ids), environment=[scope.environment_id] * len(ids),
+        function=ids, lane_key=[""] * len(ids), flow_key=[flow_key_of(f) if concurrency_cap(c) else None for f, c in zip(ids, configs, strict=True)],
+    )
+
+
+def _is_well(app: Any, registration: Registration) -> bool:
+    return app["error_code"] is None and app["archived_at"] is None and app["url"] == registration.url
+
+
+def _differs(row: Any, config: FunctionConfig) -> bool:
+    return row["config"] != config.raw.decode() or row["url"] != config.url
+
+
+async def sync_app(
+    pool: Pool, caller: Caller, scope: Scope, url: str, *, server_kind: str, keys: list[str], on_step: Callable[[str], None] = lambda _s: None
+) -> Synced | SyncFailed:
+    """Ask the app at `url` for its functions and register them. `on_step` hears `reached`, `signed`, `found`.
+
+    In-band first; an SDK that does not do that answers out-of-band, and its own post is waited for.
+    """
+    began = await _now(pool)
+    body = b'{"url":' + msgspec.json.encode(url) + b"}"
+    headers = {
+        "content-type": "application/json", "x-inngest-server-kind": server_kind, "x-inngest-sync-kind": "in_band",
+    }
+    if keys:
+        headers["x-inngest-signature"] = sign(keys[0], body, int(time.time()))
+    try:
+        answer = await caller.call("PUT", url, headers=headers, body=body, timeout_s=_PATIENCE_S)
+    except CallFailed as failure:
+        return SyncFailed(
+            "http_unreachable", failure.message, "Start the app, and check that the URL can be reached from Stepwell.", {"kind": failure.kind}
+        )
+    on_step("reached")
+    if answer.status in (401, 403):
+        return SyncFailed(
+            "sig_verification_failed", "The app refused our signature.",
+            "Set INNGEST_SIGNING_KEY of the app to this environment's signing key, and check the clock of both machines.",
+        )
+    if "x-inngest-sdk" not in answer.headers and "x-inngest-sdk-handled" not in answer.headers:
+        if answer.status == 404:
+            return SyncFailed("http_not_ok", "There is nothing at this path (404).", "Check the path; SDKs serve /api/inngest by default.", {"status": 404})
+        return SyncFailed(
+            "not_sdk", f"Something answered (HTTP {answer.status}), but no SDK.", "Check that the URL is the one where the SDK is served.",
+            {"status": answer.status},
+        )
+    if answer.headers.get("x-inngest-sync-kind") == "in_band" and answer.status == 200:
+        return await _in_band(pool, scope, url, answer, keys, on_step)
+    return await _out_of_band(pool, scope, answer, began)
+
+
+async def _in_band(
+    pool: Pool, scope: Scope, url: str, answer: Answer, keys: list[str], on_step: Callable[[str], None]
+) -> Synced | SyncFailed:
+    signature = answer.headers.get("x-inngest-signature")
+    if keys and not (signature and verify_response(signature, answer.body, keys=keys, now=int(time.time()))):
+        return SyncFailed(
+            "sig_verification_failed", "The app's answer is not signed with this environment's key.",
+            "Set INNGEST_SIGNING_KEY of the app to this environment's signing key.",
+        )
+    on_step("signed")
+    try:
+        registration = read_registration(answer.body, checks=checks(), url=url)
+        synced = await register(pool, scope, registration, kind="in_band")
+    except RegistrationRefused as refused:
+        return SyncFailed(refused.code, refused.message, "Change the functions' settings and sync again.", refused.details)
+    on_step("found")
+    return synced
+
+
+async def _out_of_band(pool: Pool, scope: Scope, answer: Answer, began: datetime) -> Synced | SyncFailed:
+    deadline = time.monotonic() + (_PATIENCE_S if answer.status < 300 else 1.0)
+    while True:
+        async with pool.acquire(timeout=5) as connection:
+            rows = await fetch(connection, named("sync", "latest"), environment=scope.environment_id, since=began)
+        if rows and rows[0]["app_id"]:
+            return Synced(rows[0]["id"], rows[0]["app_id"], rows[0]["status"] == "succeeded")
+        if time.monotonic() > deadline:
+            return SyncFailed(
+                "http_not_ok", f"The app answered HTTP {answer.status}, and no functions arrived.",
+                "Check that INNGEST_BASE_URL (or INNGEST_DEV) of the app points here.", {"status": answer.status},
+            )
+        await asyncio.sleep(0.2)
+
+
+async def _now(pool: Pool) -> datetime:
+    async with pool.acquire(timeout=5) as connection:
+        now: datetime = await connection.fetchval("select clock()")
+        return now

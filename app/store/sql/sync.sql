@@ -1,0 +1,47 @@
+-- name: hold_environment
+-- One sync of an environment at a time; answers nothing for an archived one.
+select v.id from environments v where v.id = :environment::uuid and v.archived_at is null for no key update
+
+-- name: find_app
+select a.id, a.checksum, a.error_code, a.url, a.archived_at from apps a where a.environment_id = :environment::uuid and a.name = :name::text
+
+-- name: put_app
+insert into apps as a (id, account_id, environment_id, name, url, sdk, framework, checksum, synced_at)
+values (:id::uuid, :account::uuid, :environment::uuid, :name::text, :url::text, :sdk::text, :framework::text, :checksum::text, clock())
+on conflict (environment_id, name) do update set url = excluded.url, sdk = excluded.sdk, framework = excluded.framework,
+  checksum = excluded.checksum, synced_at = clock(), error_code = null, error = null, archived_at = null
+
+-- name: functions
+-- What is known under the slugs of a sync, and what the app had.
+select f.id, f.slug, f.app_id, f.config, f.url, f.version, f.archived_at from functions f
+where f.environment_id = :environment::uuid and (f.app_id = :app::uuid or f.slug = any(:slugs::text[]))
+
+-- name: put_functions
+with p as materialized (
+  select * from unnest(:id::uuid[], :slug::text[], :name::text[], :config::text[], :url::text[]) as t (id, slug, name, config, url)
+), closed as (
+  update function_versions v set valid_to = clock() from p where v.function_id = p.id and v.valid_to is null
+), put as (
+  insert into functions as f (id, account_id, environment_id, app_id, slug, name, config, url)
+  select p.id, :account::uuid, :environment::uuid, :app::uuid, p.slug, p.name, p.config, p.url from p
+  on conflict (environment_id, slug) do update set app_id = excluded.app_id, name = excluded.name, config = excluded.config,
+    url = excluded.url, version = f.version + 1, updated_at = clock(), archived_at = null
+  returning f.id, f.version, f.config, f.url
+)
+insert into function_versions (function_id, version, account_id, environment_id, config, url)
+select id, version, :account::uuid, :environment::uuid, config, url from put
+
+-- name: archive_functions
+update functions set archived_at = clock() where environment_id = :environment::uuid and id = any(:ids::uuid[])
+
+-- name: tell
+insert into syncs (id, account_id, environment_id, app_id, url, kind, status, sdk, framework, added, changed, removed,
+  error_code, error, ended_at)
+values (:id::uuid, :account::uuid, :environment::uuid, :app::uuid, :url::text, :kind::text, :status::text, :sdk::text,
+  :framework::text, :added::text[], :changed::text[], :removed::text[], :error_code::text, :error::text, clock())
+
+-- name: latest
+-- The newest sync an address made since a moment: how an out-of-band sync is known to have arrived.
+select s.id, s.app_id, s.status, s.error_code, s.error from syncs s
+where s.environment_id = :environment::uuid and s.started_at >= :since::timestamptz and s.kind = 'out_of_band'
+order by s.started_at desc limit 1
