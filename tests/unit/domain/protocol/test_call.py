@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.domain.canonical import canonical_bytes, canonical_value
-from app.domain.protocol.call import call_body, call_headers, call_url, must_fetch, without_parameters
-from tests.unit.domain.vectors import exchanges
+from app.domain.protocol.call import call_body, call_headers, must_fetch
 
 _HASHES = st.integers(0, 2**160 - 1).map(lambda number: f"{number:040x}")
 _CALL: dict[str, Any] = {
@@ -128,30 +127,3 @@ def test_headers_repeat_what_sdks_look_for_there() -> None:
     assert "x-inngest-signature" not in _headers()
     traced = _headers(traceparent="p", tracestate="s")
     assert (traced["traceparent"], traced["tracestate"]) == ("p", "s")
-
-
-@pytest.mark.parametrize(
-    ("registered", "called"),
-    [
-        ("http://h/api", "http://h/api?fnId=my-app-a%2Fb&stepId=step"),
-        ("http://h/api?fnId=old&stepId=step", "http://h/api?fnId=my-app-a%2Fb&stepId=step"),
-        ("http://h/api?fnId=old&step=step", "http://h/api?fnId=my-app-a%2Fb&stepId=step"),
-        ("https://h:8/api?deployId=d&x=1&y=&probe=trust#top", "https://h:8/api?x=1&y=&fnId=my-app-a%2Fb&stepId=step"),
-    ],
-)
-def test_the_address_always_names_function_and_step(registered: str, called: str) -> None:
-    assert call_url(registered, "my-app-a/b", "step") == called
-    assert call_url(registered, "my-app-a/b", "f" * 40) == called[: -len("step")] + "f" * 40
-
-
-def test_addresses_of_registered_functions_lose_the_protocols_parameters() -> None:
-    for file in ("dev-ts4.24.0-no-checkpointing", "dev-py0.5.19", "dev-go0.15.1"):
-        for _, exchange in exchanges(f"capture-{file}.json"):
-            for request in exchange.get("sdk_requests", []):
-                if request["path"].startswith("/fn/register"):
-                    urls = {
-                        without_parameters(f["steps"]["step"]["runtime"]["url"])
-                        for f in request["body"]["functions"]
-                        if f != "…trimmed"
-                    }
-                    assert urls == {without_parameters(request["body"]["url"])}
