@@ -40,6 +40,7 @@ async def bootstrap(
     organization: str,
     environment: str = "production",
     base_url: str,
+    passwords: Passwords | None = None,
 ) -> dict[str, str]:
     """Make sure that person, organization, environment and keys exist, and give what an app and a person need.
 
@@ -52,18 +53,19 @@ async def bootstrap(
     email = checked_email(email)
     check_password(password, email=email)
     slug_of(organization), slug_of(environment)  # Refuses bad names before anything is written.
-    sealer, passwords = Sealer(secret_key), Passwords()
+    sealer, hashing = Sealer(secret_key), passwords or Passwords()
     pool = await open_engine_pool(database_url, size=1, statement_timeout_ms=30_000)
     try:
         async with pool.acquire() as conn, conn.transaction():
             await conn.execute("select pg_advisory_xact_lock($1)", _ADVISORY_LOCK)
-            user_id = await _ensure_user(conn, passwords, email, password)
+            user_id, email = await _ensure_user(conn, hashing, email, password)
             account = await _ensure_account(conn, sealer, user_id, organization)
             role = await _ensure_membership(conn, account.id, user_id)
             row = await _ensure_environment(conn, sealer, account.id, environment)
             event_key, signing_key = await _ensure_keys(conn, sealer, row)
     finally:
-        passwords.close()
+        if hashing is not passwords:
+            hashing.close()
         await pool.close()
     return {
         "organization": account.name,
@@ -104,19 +106,20 @@ def checked_email(email: str) -> str:
     return text
 
 
-async def _ensure_user(conn: Connection, passwords: Passwords, email: str, password: str) -> UserId:
+async def _ensure_user(conn: Connection, passwords: Passwords, email: str, password: str) -> tuple[UserId, str]:
+    """The person and their address as it was first written."""
     user = await accounts.find_user_by_email(conn, email)
     if user is None:
         user_id = UserId(uuid4())
         hashed = await passwords.hash(password)
         await accounts.insert_user(conn, user_id, email=email, name="", password_hash=hashed, verified=True)
-        return user_id
+        return user_id, email
     if not (await passwords.verify(password, user.password_hash)).right:
         await accounts.set_password_hash(conn, user.id, await passwords.hash(password), is_new_password=True)
         await sessions.delete_sessions_of(conn, user.id)
         for membership in await accounts.list_memberships(conn, user.id):
             await audit.insert_entry(conn, membership.account_id, _ACTOR, "password.changed", object=str(user.id))
-    return user.id
+    return user.id, user.email
 
 
 async def _ensure_account(conn: Connection, sealer: Sealer, user_id: UserId, name: str) -> accounts.Account:

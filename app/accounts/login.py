@@ -161,9 +161,9 @@ def csrf_token_of(session_id: str) -> str:
     return hmac.new(session_id.encode(), b"stepwell csrf", hashlib.sha256).hexdigest()
 
 
-def is_csrf_token_of(session: Session, token: str) -> bool:
-    """Compare in constant time, whatever was sent."""
-    return hmac.compare_digest(_hash(token), _hash(session.csrf_token))
+def is_same_token(given: str, wanted: str) -> bool:
+    """Compare in constant time, whatever was given; an empty token never matches."""
+    return hmac.compare_digest(_hash(given), _hash(wanted)) and bool(wanted)
 
 
 def network_of(address: str) -> str:

@@ -90,7 +90,7 @@ async def insert_user(
     return bool(
         await conn.fetchval(
             "insert into users (id, email, name, password_hash, verified_at, password_changed_at)"
-            " values ($1, $2, $3, $4, case when $5 then clock() end, case when $4 is not null then clock() end)"
+            " values ($1, $2, $3, $4, case when $5 then clock() end, case when $4::text is not null then clock() end)"
             " on conflict do nothing returning true",
             user_id,
             email,

@@ -1,0 +1,130 @@
+"""Composition root of the web process: settings become pools, keys and a Litestar application.
+
+Whoever adds a page or an endpoint adds its router to `ROUTERS`. The process starts without Postgres and without Redis;
+until the database is there, what needs it answers 503 `storage_unavailable` with `Retry-After`.
+"""
+
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from litestar import Litestar
+from litestar.contrib.jinja import JinjaTemplateEngine
+from litestar.di import Provide
+from litestar.static_files import create_static_files_router
+from litestar.template import TemplateConfig
+from litestar.types import ControllerRouterHandler
+
+from app.accounts.bootstrap import DEV_SCOPE, ensure_dev_tenant
+from app.accounts.passwords import Passwords
+from app.accounts.resolve import Bearers, EventKeys, SigningKeys
+from app.adapters.sealing import Sealer
+from app.config import Mode, Settings, load
+from app.store.db import Pool, open_engine_pool, open_page_pool
+from app.store.late_pool import LatePool
+from app.web import errors, health
+from app.web.assets import Assets
+from app.web.headers import Headers
+from app.web.pages import auth
+from app.web.site import Site, provide_site
+
+ROOT = Path(__file__).resolve().parents[1]
+"""Where `templates/` and `static/` lie: beside the package in a checkout and in an installed wheel alike."""
+
+INGEST_CONNECTIONS, PAGE_CONNECTIONS = 4, 6
+
+ROUTERS: tuple[ControllerRouterHandler, ...] = (
+    # Probes.
+    health.health,
+    health.ready,
+    # Machines: events, registration, runs, checkpoints.
+    # People.
+    auth.ROUTER,
+)
+
+
+def create_app(settings: Settings | None = None, *, routers: Sequence[ControllerRouterHandler] = ()) -> Litestar:
+    """Make the application; `uvicorn --factory app.main:create_app`. `routers` are added to `ROUTERS` (tests do)."""
+    settings = settings or load(os.environ)
+    site = make_site(settings)
+    application = Litestar(
+        route_handlers=[*ROUTERS, *routers, *_static()],
+        dependencies={"site": Provide(provide_site)},
+        exception_handlers=errors.HANDLERS,
+        lifespan=[_lifespan],
+        template_config=TemplateConfig(instance=JinjaTemplateEngine.from_environment(make_templates(settings))),
+        openapi_config=None,
+        logging_config=None,
+        debug=False,
+    )
+    application.state.site = site
+    # Around everything, so that answers to unknown paths have the headers too.
+    application.asgi_handler = Headers(application.asgi_handler, is_dev=site.is_dev, is_https=site.is_https)
+    return application
+
+
+def make_site(settings: Settings) -> Site:
+    """Make what handlers share. Nothing is opened yet."""
+    is_dev = settings.mode is Mode.DEV
+    sealer = Sealer(settings.secret_key)
+
+    async def open_ingest() -> Pool:
+        pool = await open_engine_pool(settings.database_url, size=INGEST_CONNECTIONS)
+        if is_dev:
+            async with pool.acquire() as conn, conn.transaction():
+                await ensure_dev_tenant(conn, sealer)
+        return pool
+
+    async def open_pages() -> Pool:
+        return await open_page_pool(settings.database_url, size=PAGE_CONNECTIONS)
+
+    ingest, pages = LatePool(open_ingest), LatePool(open_pages)
+    anyone = DEV_SCOPE if is_dev else None
+    return Site(
+        base_url=settings.base_url,
+        is_dev=is_dev,
+        ingest=ingest,
+        pages=pages,
+        sealer=sealer,
+        passwords=Passwords(),
+        event_keys=EventKeys(ingest, anyone=anyone),
+        bearers=Bearers(ingest, anyone=anyone),
+        signing_keys=SigningKeys(ingest, sealer),
+    )
+
+
+def make_templates(settings: Settings) -> Environment:
+    """Make the template environment: always escaping, unknown names are errors."""
+    is_dev = settings.mode is Mode.DEV
+    templates = Environment(
+        loader=FileSystemLoader(ROOT / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        auto_reload=is_dev,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # Pages without a person (login, errors) share the frame of those with one.
+    templates.globals.update(principal=None, environment=None)
+    templates.globals["asset"] = Assets(ROOT / "static", watches=is_dev).url
+    return templates
+
+
+@asynccontextmanager
+async def _lifespan(application: Litestar) -> AsyncIterator[None]:
+    site: Site = application.state.site
+    try:
+        await site.ingest.start()
+        await site.pages.start()
+        yield
+    finally:
+        await site.pages.stop()
+        await site.ingest.stop()
+        site.passwords.close()
+
+
+def _static() -> list[ControllerRouterHandler]:
+    folder = ROOT / "static"
+    return [create_static_files_router(path="/static", directories=[folder])] if folder.is_dir() else []

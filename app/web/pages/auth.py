@@ -1,0 +1,114 @@
+"""Sign in and out: `/login`, `/logout`."""
+
+import math
+from typing import Any
+
+from litestar import Request, Response, Router, get, post
+from litestar.datastructures import Cookie
+from litestar.response import Redirect, Template
+
+from app.accounts import login
+from app.accounts.login import ABSOLUTE, SignedIn, TooManyTries, WrongLogin
+from app.web.guards import (
+    find_principal,
+    local_path,
+    network_of,
+    require_person,
+    require_same_origin,
+    session_id_of,
+)
+from app.web.site import Site
+
+AnyRequest = Request[Any, Any, Any]
+
+_LARGEST_FORM_BYTES = 16 * 1024
+_EMAIL_MISSING = "Enter your e-mail address."
+_PASSWORD_MISSING = "Enter your password."  # noqa: S105 - a sentence, not a password
+_WRONG = "E-mail address or password is wrong."
+
+
+@get("/login", name="login")
+async def show_login(request: AnyRequest, site: Site) -> Response[Any]:
+    """Show the form, or go on when somebody is signed in already."""
+    target = local_path(request.query_params.get("next"))
+    if await find_principal(request) is not None:
+        return Redirect(target, status_code=303)
+    return _form(target)
+
+
+@post("/login", guards=[require_same_origin], request_max_body_size=_LARGEST_FORM_BYTES)
+async def submit_login(request: AnyRequest, site: Site) -> Response[Any]:
+    """Sign in and go on to `next`; else the form again, with the address kept and a sentence beside what is wrong."""
+    if site.is_dev:
+        return Redirect("/", status_code=303)
+    form = await request.form()
+    email, password, target = (_text(form.get(name)) for name in ("email", "password", "next"))
+    target = local_path(target)
+    errors = {} if email.strip() else {"email": _EMAIL_MISSING}
+    if not password:
+        errors["password"] = _PASSWORD_MISSING
+    if errors:
+        return _form(target, email=email, errors=errors, status=422)
+    outcome = await login.sign_in(
+        site.pages,
+        site.passwords,
+        email=email,
+        password=password,
+        network=network_of(request),
+        agent=request.headers.get("user-agent", ""),
+        limits=site.login_limits,
+        ended_session=session_id_of(request),
+    )
+    match outcome:
+        case SignedIn():
+            return Redirect(target, status_code=303, cookies=[session_cookie(site, outcome.session_id)])
+        case WrongLogin():
+            return _form(target, email=email, errors={"password": _WRONG}, status=401)
+        case TooManyTries():
+            seconds = max(1, math.ceil(outcome.retry_after.total_seconds()))
+            response = _form(target, email=email, errors={"form": _too_many(seconds)}, status=429)
+            response.headers["Retry-After"] = str(seconds)
+            return response
+
+
+@post("/logout", guards=[require_person], request_max_body_size=_LARGEST_FORM_BYTES)
+async def submit_logout(request: AnyRequest, site: Site) -> Response[Any]:
+    """End the session and show the login."""
+    session_id = session_id_of(request)
+    if session_id is not None:
+        await login.sign_out(site.pages, session_id, network=network_of(request))
+    return Redirect("/login", status_code=303, cookies=[session_cookie(site, "", max_age=0)])
+
+
+def session_cookie(site: Site, session_id: str, *, max_age: int = int(ABSOLUTE.total_seconds())) -> Cookie:
+    """The cookie that carries a session id: for this host only, out of reach of scripts, `Secure` over TLS."""
+    return Cookie(
+        key=site.cookie_name,
+        value=session_id,
+        path="/",
+        max_age=max_age,
+        secure=site.is_https,
+        httponly=True,
+        samesite="lax",
+    )
+
+
+def _form(target: str, *, email: str = "", errors: dict[str, str] | None = None, status: int = 200) -> Template:
+    return Template(
+        "pages/auth/login.html",
+        context={"next": target, "email": email, "errors": errors or {}},
+        status_code=status,
+        media_type="text/html",
+    )
+
+
+def _text(value: object) -> str:
+    return value.replace("\x00", "") if isinstance(value, str) else ""
+
+
+def _too_many(seconds: int) -> str:
+    minutes = math.ceil(seconds / 60)
+    return f"Too many attempts. Try again in {minutes} minute{'' if minutes == 1 else 's'}."
+
+
+ROUTER = Router(path="/", route_handlers=[show_login, submit_login, submit_logout])

@@ -1,0 +1,50 @@
+"""What a handler may need of this process, made once by `app.main` and handed in as the dependency `site`."""
+
+from dataclasses import dataclass, field
+
+from litestar import Litestar
+from litestar.datastructures import State
+
+from app.accounts.login import LoginLimits
+from app.accounts.passwords import Passwords
+from app.accounts.resolve import Bearers, EventKeys, SigningKeys
+from app.adapters.sealing import Sealer
+from app.store.late_pool import LatePool
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Pools, keys and a few settings. `ingest` sees every tenant, `pages` only the one that `tenant()` names."""
+
+    base_url: str
+    is_dev: bool
+    ingest: LatePool
+    pages: LatePool
+    sealer: Sealer
+    passwords: Passwords
+    event_keys: EventKeys
+    bearers: Bearers
+    signing_keys: SigningKeys
+    login_limits: LoginLimits = field(default_factory=LoginLimits)
+
+    @property
+    def is_https(self) -> bool:
+        """Say whether browsers reach us over TLS."""
+        return self.base_url.startswith("https://")
+
+    @property
+    def cookie_name(self) -> str:
+        """The session cookie's name; browsers accept `__Host-` only with `Secure`, so only over TLS."""
+        return "__Host-stepwell" if self.is_https else "stepwell"
+
+
+def site_of(app: Litestar) -> Site:
+    """The site of an application."""
+    site: Site = app.state.site
+    return site
+
+
+async def provide_site(state: State) -> Site:
+    """Dependency `site`."""
+    site: Site = state.site
+    return site
