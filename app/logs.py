@@ -7,12 +7,15 @@ import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
 HIDDEN = "[hidden]"
 """Stands for a value that must not be in a log."""
+
+OURS = ("app", "workers")
+"""The roots of our own loggers."""
 
 _SECRET_NAME = re.compile(
     r"(?i)(^|_|-)(password|passwd|secret|secret_key|token|authorization|cookie|signature|event_key|signing_key|api_key)$"
@@ -28,29 +31,46 @@ _DEEPEST = 8
 """Levels of nesting that are looked into; deeper values are hidden as a whole, for who knows what is there."""
 
 
-def set_up(*, json_lines: bool, level: str, **bound: str) -> None:
-    """Set up logging for this process: `level` as in the settings, `bound` on every line (process, worker name).
+class LogSettings(Protocol):
+    """The part of the settings that concerns log lines."""
 
-    Lines of other libraries' loggers take the same way.
+    @property
+    def log_format(self) -> str:
+        """`json` or `console`."""
+
+    @property
+    def log_level(self) -> str:
+        """`debug`, `info`, `warning` or `error`."""
+
+    @property
+    def worker_name(self) -> str | None:
+        """Put on every line of a worker."""
+
+
+def configure(settings: LogSettings) -> None:
+    """Set up logging for this process, for `structlog` and for `logging` with `extra` alike.
+
+    Our own loggers speak from the level of the settings on, those of other libraries from warnings on.
     """
+    is_json = settings.log_format == "json"
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
         redact,
     ]
-    renderer: Any = (
-        structlog.processors.JSONRenderer(sort_keys=False)
-        if json_lines
-        else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+    last: list[Any] = (
+        [structlog.processors.JSONRenderer()]
+        if is_json
+        else [escape_lines, structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
     )
-    number = logging.getLevelNamesMapping()[level.upper()]
-    last = [renderer] if json_lines else [escape_lines, renderer]
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     structlog.configure(
         processors=[*shared, *last],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stdout),
         cache_logger_on_first_use=True,
     )
@@ -61,8 +81,11 @@ def set_up(*, json_lines: bool, level: str, **bound: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
-    logging.basicConfig(handlers=[handler], level=max(number, logging.WARNING), force=True)
-    structlog.contextvars.bind_contextvars(**bound)
+    logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
+    for name in OURS:
+        logging.getLogger(name).setLevel(level)
+    if settings.worker_name is not None:
+        structlog.contextvars.bind_contextvars(worker=settings.worker_name)
 
 
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -76,7 +76,8 @@ def up(open_folder: Path) -> Iterator[Up]:
 
 
 def children_of(up: Up) -> list[psutil.Process]:
-    return psutil.Process(up.process.pid).children(recursive=True)
+    found: list[psutil.Process] = psutil.Process(up.process.pid).children(recursive=True)
+    return found
 
 
 def test_up_starts_everything_tells_others_where_and_leaves_nothing_behind(up: Up) -> None:
