@@ -160,6 +160,8 @@ KNOWN: tuple[Known, ...] = (
 )
 """Every setting there is; `docs/settings.md` and a test follow this table."""
 
+_OTHERS = ("STEPWELL_SDK_", "STEPWELL_TEST_")
+"""Beginnings of variables that belong to the SDK and to the tests, not to the server."""
 _BY_NAME = {known.name: known for known in KNOWN}
 
 
@@ -218,7 +220,11 @@ def default_base_url(host: str, port: int) -> str:
 
 def unknown(environ: Mapping[str, str]) -> list[str]:
     """List variables that look like settings and are none, most likely misspelt; `doctor` shows them."""
-    return sorted(name for name in environ if name.startswith("STEPWELL_") and name not in _BY_NAME)
+    return sorted(
+        name
+        for name in environ
+        if name.startswith("STEPWELL_") and name not in _BY_NAME and not name.startswith(_OTHERS)
+    )
 
 
 class _Reader:

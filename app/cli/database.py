@@ -37,7 +37,7 @@ class Target:
 def migrate() -> None:
     """Bring the database at DATABASE_URL to the newest schema; safe to repeat and to run on many machines."""
     settings = load({**PLACEHOLDERS, "DATABASE_URL": "", **{k: v for k, v in os.environ.items() if v.strip()}})
-    applied: list[str] = importlib.import_module("app.store.migrate").upgrade(settings.database_url)
+    applied = upgrade(settings.database_url)
     click.echo(f"applied {', '.join(applied)}" if applied else "the schema is current")
 
 
@@ -63,17 +63,30 @@ def bootstrap(email: str, password: str, organization: str, environment: str, as
 
 def bootstrap_on(target: Target, email: str, password: str, organization: str, environment: str) -> dict[str, Any]:
     """Create what `bootstrap` creates and give the object it prints; `demo` calls this too."""
-    answer = importlib.import_module("app.accounts.bootstrap").bootstrap(
-        database_url=target.database_url,
-        secret_key=target.secret_key,
-        email=email,
-        password=password,
-        organization=organization,
-        environment=environment,
-        base_url=target.base_url,
-    )
-    created: dict[str, Any] = asyncio.run(answer) if inspect.iscoroutine(answer) else answer
+    try:
+        answer = importlib.import_module("app.accounts.bootstrap").bootstrap(
+            database_url=target.database_url,
+            secret_key=target.secret_key,
+            email=email,
+            password=password,
+            organization=organization,
+            environment=environment,
+            base_url=target.base_url,
+        )
+        created: dict[str, Any] = asyncio.run(answer) if inspect.iscoroutine(answer) else answer
+    except importlib.import_module("app.domain.errors").Refused as refused:
+        raise click.ClickException(str(refused)) from None
     return created
+
+
+def upgrade(database_url: str) -> list[str]:
+    """Apply missing migrations and name them; a database that cannot be used is refused in one sentence."""
+    asyncpg = importlib.import_module("asyncpg")
+    try:
+        applied: list[str] = importlib.import_module("app.store.migrate").upgrade(database_url)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise click.ClickException(f"the database cannot be used: {error or type(error).__name__}") from None
+    return applied
 
 
 @contextmanager
@@ -82,7 +95,7 @@ def _target() -> Iterator[Target]:
     given = {key: value for key, value in os.environ.items() if value.strip()}
     if "DATABASE_URL" in given:
         settings = load({"REDIS_URL": PLACEHOLDERS["REDIS_URL"], **given})
-        importlib.import_module("app.store.migrate").upgrade(settings.database_url)
+        upgrade(settings.database_url)
         yield Target(settings.database_url, settings.secret_key, settings.base_url)
         return
     settings = load({**PLACEHOLDERS, **given})
@@ -97,7 +110,7 @@ def _target() -> Iterator[Target]:
     try:
         servers = start_servers(supervisor, state, valkey=False)
         assert servers.postgres is not None
-        importlib.import_module("app.store.migrate").upgrade(servers.postgres.url)
+        upgrade(servers.postgres.url)
         secret_key = given.get("STEPWELL_SECRET_KEY") or state.secrets().secret_key
         yield Target(servers.postgres.url, secret_key, settings.base_url)
     finally:

@@ -35,8 +35,8 @@ PLACEHOLDERS = {
 
 WORKER_RANK, APP_RANK, WEB_RANK = 10, 15, 20
 """Order of a stop: workers end their calls first, which apps and web must outlive; the servers go last."""
-WORKER_GRACE, WEB_GRACE = 18.0, 4.0
-"""Seconds. With the servers' own a stop takes 30 at most."""
+WORKER_GRACE, WEB_GRACE = 26.0, 4.0
+"""Seconds. A worker hands its calls back by itself before; the others end in an instant once the workers are gone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,4 +71,6 @@ def await_postgres(supervisor: Supervisor, postgres: Postgres) -> None:
     """Start the cluster and wait until it accepts connections."""
     child = supervisor.start(postgres.spec())
     if not supervisor.wait_until(lambda: postgres.is_ready(child.pid), READY_WITHIN) and not supervisor.stop_asked:
-        raise PostgresFailed(f"The embedded Postgres in {postgres.folder} did not become ready within {READY_WITHIN} s.")
+        raise PostgresFailed(
+            f"The embedded Postgres in {postgres.folder} did not become ready within {READY_WITHIN} s."
+        )

@@ -60,7 +60,7 @@ def data_folder(wanted: Path, user: ServerUser) -> Path:
 
 
 class State:
-    """One opened state folder. Opening creates what is missing; `lock` takes it for oneself."""
+    """One opened state folder. `lock` makes what is missing and takes it for oneself."""
 
     def __init__(self, wanted: Path, name: str, user: ServerUser | None = None) -> None:
         self.user = user or server_user()
@@ -68,11 +68,15 @@ class State:
         self.folder = self.root / name
         self.programs = self.root / "programs"
         self._lock: TextIOWrapper | None = None
+
+    def _make(self) -> None:
+        """Make the folders; looking at a state, as `doctor` does, leaves nothing behind."""
         for folder in (self.root, self.folder):
             folder.mkdir(parents=True, exist_ok=True, mode=0o711 if self.user.uid is not None else 0o700)
 
     def lock(self) -> None:
         """Take the folder until `release` or the end of this process. Raises `StateLocked` if somebody has it."""
+        self._make()
         file = (self.folder / "lock").open("a+", encoding="utf-8")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -95,6 +99,7 @@ class State:
 
     def secrets(self) -> Secrets:
         """Give the kept secrets, generating those that are missing. The caller holds the lock."""
+        self._make()
         path = self.folder / "secrets.json"
         kept: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         names = [field.name for field in fields(Secrets)]
@@ -142,6 +147,7 @@ class State:
 
     def port(self, name: str) -> int:
         """Choose a loopback port for a server: the one it had last time if it is free, else a new one."""
+        self._make()
         path = self.folder / "ports.json"
         kept: dict[str, int] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         port = kept.get(name, 0)

@@ -58,7 +58,9 @@ DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up'
 
 
 def test_lines_come_with_the_name_of_the_child_and_the_last_one_without_its_end(watched: Watched) -> None:
-    watched.start("teller", "import sys; print('one'); print('two'); sys.stdout.write('three'); import signal; signal.pause()")
+    watched.start(
+        "teller", "import sys; print('one'); print('two'); sys.stdout.write('three'); import signal; signal.pause()"
+    )
     watched.await_line("teller", "two")
 
     pid = watched.supervisor.child("teller").pid
@@ -137,7 +139,9 @@ def test_a_second_wish_to_stop_does_not_wait_for_the_grace(watched: Watched) -> 
 
 
 def test_a_line_without_end_is_cut_and_memory_stays_bounded(watched: Watched) -> None:
-    watched.start("endless", "import os, signal; os.write(1, b'x' * 300_000); os.write(1, b'\\nend\\n'); signal.pause()")
+    watched.start(
+        "endless", "import os, signal; os.write(1, b'x' * 300_000); os.write(1, b'\\nend\\n'); signal.pause()"
+    )
     watched.await_line("endless", "end")
 
     assert max(len(line) for name, line in watched.lines if name == "endless") <= 2 * 65_536

@@ -120,7 +120,9 @@ def test_a_killed_valkey_comes_back(machine: Machine) -> None:
     assert first is not None
     os.kill(first, signal.SIGKILL)
 
-    assert machine.supervisor.wait_until(lambda: child.pid not in (first, None) and valkey.is_ready(), 30), machine.lines
+    assert machine.supervisor.wait_until(lambda: child.pid not in (first, None) and valkey.is_ready(), 30), (
+        machine.lines
+    )
 
 
 def test_a_stop_leaves_no_process_and_a_second_start_keeps_the_rows(open_folder: Path) -> None:
