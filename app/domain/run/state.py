@@ -48,7 +48,7 @@ _RESULTS = frozenset({StepState.COMPLETED, StepState.FAILED})
 STEP_ARROWS: Mapping[StepState | None, frozenset[StepState]] = {
     None: _OPENED | _RESULTS | {StepState.RETRYING},
     StepState.PLANNED: _RESULTS | {StepState.RETRYING, StepState.CANCELLED},
-    StepState.RETRYING: _OPENED | _RESULTS | {StepState.RETRYING, StepState.CANCELLED},
+    StepState.RETRYING: _OPENED | _RESULTS | {StepState.CANCELLED},
     StepState.SLEEPING: frozenset({StepState.COMPLETED, StepState.CANCELLED}),
     StepState.WAITING: _RESULTS | {StepState.CANCELLED},
     StepState.INVOKING: _RESULTS | {StepState.CANCELLED},

@@ -15,6 +15,8 @@ from app.domain.run.state import SETTLED, Item, Run, RunStatus, Step, StepState
 #: States in which a result reported by the app is news; a timer or an event ends the others.
 _AWAITS_RESULT = frozenset({StepState.PLANNED, StepState.RETRYING})
 
+_WRAPPER = len(b'{"error":}')  # what a memo adds to the output the limit is about
+
 
 @dataclass(slots=True)
 class Turn:
@@ -81,7 +83,7 @@ class Turn:
         """Settle a step for good, and the items it has of its own: it is not called again (I7). False: the run ends."""
         if not self._admit(effect.step_key):
             return False
-        if len(effect.memo) > bounds.MAX_OUTPUT_BYTES:
+        if len(effect.memo) > bounds.MAX_OUTPUT_BYTES + _WRAPPER:
             return self.fail("output_too_large", "output_too_large", "A step's result is larger than 4 MiB.")
         if self.sheet.state_bytes + len(effect.memo) > bounds.MAX_STATE_BYTES:
             message = "The state of the run is larger than 32 MiB."

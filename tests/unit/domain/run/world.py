@@ -37,7 +37,6 @@ from app.domain.run.happenings import (
 )
 from app.domain.run.keys import of_step
 from app.domain.run.state import (
-    CALLS,
     RUN_ARROWS,
     SETTLED,
     STEP_ARROWS,
@@ -307,7 +306,7 @@ class World:
         for happening in (*self.past[-20:], CancelRequested("api"), TimerDue("start"), Checkpointed("start", ())):
             effects = (self.decide or advance)(self.run, happening, NOW)
             self._must(effects == [Ignore("ended")], "law 1: an ended run moved")
-        if self.run.status is RunStatus.COMPLETED and not self.style.is_go:
+        if self.run.status is RunStatus.COMPLETED:
             missing = needed(self.program) - set(self.memos)
             self._must(not missing, f"law 4: the function returned without {sorted(missing)}")
 
@@ -340,6 +339,3 @@ def _brief(thing: object) -> str:
             inner = ", ".join(map(_brief, value)) if isinstance(value, tuple) else _brief(value)
             shown.append(f"{name}={inner}")
     return f"{type(thing).__name__}({' '.join(shown)})"
-
-
-__all__ = ["CALLS", "NOW", "RUN_ID", "Breach", "World"]
