@@ -130,9 +130,7 @@ class App:
         except Uncaught:
             yield Failed(ERROR, "app_error", no_retry=True)
 
-    def _discover(
-        self, memos: dict[str, bool], is_planned: bool, is_last: bool
-    ) -> Iterator[tuple[Op, ...] | Reply]:
+    def _discover(self, memos: dict[str, bool], is_planned: bool, is_last: bool) -> Iterator[tuple[Op, ...] | Reply]:
         unsaved: tuple[Op, ...] = ()
         while True:
             found = replay(self.program, memos)

@@ -22,7 +22,13 @@ def _taken() -> set[tuple[str, str]]:
     for seed in range(250):
         style = Style(version=Random(seed).choice((1, 2)), checkpoints=seed % 3 == 0, junk=10)
         World(_PROGRAM[seed % 4 : 3 + seed % 2], style, seed, arrows=arrows).live()
-    for reported in (planned("x"), sleeping("x"), waiting("x"), waiting("x", "invoke"), failed_step("x", is_final=True)):
+    for reported in (
+        planned("x"),
+        sleeping("x"),
+        waiting("x"),
+        waiting("x", "invoke"),
+        failed_step("x", is_final=True),
+    ):
         scene = Scene(arrows=arrows)
         scene.reply("start", failed_step("x"))
         scene.reply("start", reported)
