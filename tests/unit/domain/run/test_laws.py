@@ -53,11 +53,11 @@ def _has_race_or_throws(nodes: tuple[Node, ...]) -> bool:
     return False
 
 
-def _always_new(turn: Turn, step_key: str) -> bool:
+def _always_new(_turn: Turn, _step_key: str) -> bool:
     return True
 
 
-def _stop_quietly(turn: Turn) -> None:
+def _stop_quietly(_turn: Turn) -> None:
     return None
 
 

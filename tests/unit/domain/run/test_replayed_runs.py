@@ -66,9 +66,11 @@ class Recording:
             step_id = item.step_key
         else:
             step_id = self.new_id(f"op {at}" if name == "None" else name)
-        text = {"event": "x", "signal": "s", "function": "f"}
         soon = timedelta(seconds=1)
-        return Op(OpCode(code), step_id, name, memo=_RESULTS.get(OpCode(code)), wake_after=soon, payload=b"1", **text)
+        memo = _RESULTS.get(OpCode(code))
+        return Op(
+            OpCode(code), step_id, name, memo=memo, wake_after=soon, event="x", signal="s", function="f", payload=b"1"
+        )
 
     def new_id(self, name: str) -> str:
         for use in range(100):

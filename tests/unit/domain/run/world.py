@@ -103,7 +103,7 @@ class World:
 
     def live(self) -> Run:
         """From the first item to the end; raises `Breach`."""
-        self._commit("begin", begin(self.run))
+        self._commit(begin(self.run))
         for turn in range(1_500):
             if self.run.is_ended:
                 self._check_after_the_end()
@@ -210,7 +210,7 @@ class World:
         if is_repeat:
             self._must(_is_nothing(effects), "law 3: the same news twice changed something")
         before = self.run
-        self._commit(_brief(happening), effects)
+        self._commit(effects)
         self.past.append(happening)
         is_over = isinstance(happening, Replied) and happening.item_key not in self.run.items
         if is_over or isinstance(happening, (Resumed, TimerDue)):
@@ -219,7 +219,7 @@ class World:
         if before.is_ended:
             self._must(_is_nothing(effects), "law 1: an ended run moved")
 
-    def _commit(self, cause: str, effects: list[Effect]) -> None:
+    def _commit(self, effects: list[Effect]) -> None:
         self.lines.extend(f"    {_brief(effect)}" for effect in effects)
         for effect in effects:
             self._check_effect(effect, effects)

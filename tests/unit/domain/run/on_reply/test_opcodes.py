@@ -7,8 +7,9 @@ import pytest
 
 from app.domain.ids import to_ulid
 from app.domain.protocol.opcodes import Op, OpCode
-from app.domain.run import bounds, finish
+from app.domain.run import bounds
 from app.domain.run.effects import (
+    Effect,
     EnqueueItem,
     FinishRun,
     InvokeFunction,
@@ -237,7 +238,7 @@ def test_a_step_the_app_does_not_find_is_asked_for_again() -> None:
     assert scene.run.items["step:a"].attempt == 1
 
 
-def _ends_with(effects: list[finish.Effect], code: str) -> None:
+def _ends_with(effects: list[Effect], code: str) -> None:
     end = effects[-1]
     assert isinstance(end, FinishRun)
     assert (end.status, end.code) == (RunStatus.FAILED, code)
