@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
+from app.domain import limits
 from app.domain.ids import to_ulid
 from app.domain.protocol.opcodes import Op, OpCode
-from app.domain.run import bounds
 from app.domain.run.effects import (
     Effect,
     EnqueueItem,
@@ -22,6 +22,7 @@ from app.domain.run.effects import (
     SettleItem,
     StartRun,
 )
+from app.domain.run.finish import DISCOVERIES_PER_STEP, FREE_DISCOVERIES
 from app.domain.run.on_reply.ops import HANDLERS
 from app.domain.run.state import ItemKind, RunStatus, StepKind, StepState
 from tests.unit.domain.run.scene import ERROR, NOW, Scene, enqueued, failed_step, fresh, planned, ran, sleeping, waiting
@@ -210,7 +211,7 @@ def test_an_app_out_of_time_is_called_again() -> None:
 def test_an_app_that_asks_for_ever_is_ended() -> None:
     scene = Scene(fresh(max_steps=1))
     request = Op(OpCode.DISCOVERY_REQUEST, "", "")
-    for _ in range(bounds.FREE_DISCOVERIES + bounds.DISCOVERIES_PER_STEP):
+    for _ in range(FREE_DISCOVERIES + DISCOVERIES_PER_STEP):
         scene.reply(scene.items[0], request)
     assert scene.run.status is RunStatus.FAILED
 
@@ -252,17 +253,17 @@ def test_too_many_steps_end_the_run() -> None:
 
 
 def test_too_many_ops_in_one_answer_end_the_run() -> None:
-    ops = (ran(f"s{n}") for n in range(bounds.MAX_OPS_PER_ANSWER + 1))
+    ops = (ran(f"s{n}") for n in range(limits.MAX_OPS_PER_ANSWER + 1))
     _ends_with(Scene(fresh(max_steps=10_000)).reply("start", *ops), "too_many_steps")
 
 
 def test_a_result_over_4_mib_ends_the_run() -> None:
-    memo = b'{"data":"' + b"x" * bounds.MAX_OUTPUT_BYTES + b'"}'
+    memo = b'{"data":"' + b"x" * limits.MAX_OUTPUT_BYTES + b'"}'
     _ends_with(Scene().reply("start", ran("a", memo)), "output_too_large")
 
 
 def test_a_state_over_32_mib_ends_the_run() -> None:
-    scene = Scene(fresh(state_bytes=bounds.MAX_STATE_BYTES - 15))
+    scene = Scene(fresh(state_bytes=limits.MAX_STATE_BYTES - 15))
     scene.reply("start", ran("a"))
     _ends_with(scene.reply("discover:1", ran("b")), "state_too_large")
 
