@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Final
 
 from app.domain.ids import RunId
+from app.domain.limits import MAX_RETRY_DELAY, MIN_RETRY_DELAY
 from app.domain.run.state import RetryPolicy
 
 #: Before the first retry, the second, …; the last one holds for all that follow (protocol 14.2).
@@ -25,8 +26,6 @@ BACKOFF: Final = (
     timedelta(hours=2),
 )
 MAX_JITTER: Final = timedelta(seconds=30)
-MIN_RETRY_DELAY: Final = timedelta(seconds=1)
-MAX_RETRY_DELAY: Final = timedelta(hours=24)
 
 
 def delay(

@@ -134,6 +134,8 @@ class InvokeFunction:
 
 @dataclass(frozen=True, slots=True)
 class SetRequestVersion:
+    """The first 206 said which version of the protocol the run speaks, for good (10.4)."""
+
     version: int
 
 

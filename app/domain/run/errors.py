@@ -8,7 +8,6 @@ from typing import Final
 import msgspec
 
 _encode = msgspec.json.Encoder(order="sorted").encode
-_DATA: Final = b'{"data":'
 _ERROR: Final = b'{"error":'
 
 
@@ -25,8 +24,3 @@ def as_memo(error: bytes) -> bytes:
 def error_in(memo: bytes) -> bytes:
     """The error object inside a memo `{"error":…}`. Canonical text with one key can be cut without being read."""
     return memo[len(_ERROR) : -1] if memo.startswith(_ERROR) else memo
-
-
-def value_in(memo: bytes) -> bytes:
-    """The value inside a memo `{"data":…}`."""
-    return memo[len(_DATA) : -1] if memo.startswith(_DATA) else memo

@@ -11,9 +11,10 @@ The one place that decides whether the app is called again after a step settled 
 """
 
 from datetime import timedelta
+from typing import Final
 
 from app.domain import retry
-from app.domain.run import bounds, errors, keys
+from app.domain.run import errors, keys
 from app.domain.run.effects import (
     CloseGroup,
     Effect,
@@ -29,6 +30,11 @@ from app.domain.run.effects import (
 )
 from app.domain.run.state import Item, ItemKind, Run, RunStatus, Step
 from app.domain.run.turn import Turn
+
+#: Discoveries that follow no new step are free of the step limit, so they have one of their own: this many for every
+#: step a run may have, and a hundred. An app that asks for ever is ended, not called for ever.
+DISCOVERIES_PER_STEP: Final = 4
+FREE_DISCOVERIES: Final = 100
 
 #: What still counts when the run ends in the same breath; timers, waits and invokes opened beside it do not.
 _LASTING = (StartRun, SetRequestVersion, SaveStep)
@@ -163,7 +169,7 @@ def _waits_for_others(turn: Turn, before: Step | None) -> bool:
 
 
 def _again(turn: Turn) -> str | None:
-    allowed = turn.run.max_steps * bounds.DISCOVERIES_PER_STEP + bounds.FREE_DISCOVERIES
+    allowed = turn.run.max_steps * DISCOVERIES_PER_STEP + FREE_DISCOVERIES
     if turn.sheet.discoveries >= allowed:
         turn.fail(
             "too_many_steps", "InngestErrFunctionOverflowed", "The function asks for another call again and again."

@@ -13,30 +13,37 @@ START: Final = "start"
 
 
 def discover(completed: int) -> str:
+    """A discovery after settled steps; `completed` is how many there are with them."""
     return f"discover:{completed}"
 
 
 def discover_again(number: int) -> str:
+    """A discovery that follows no new step; `number` is its place among all discoveries of the run."""
     return f"discover:again:{number}"
 
 
 def discover_group(group: str) -> str:
+    """The discovery after the last member of a group."""
     return f"discover:group:{group}"
 
 
 def discover_race(step_key: str) -> str:
+    """The discovery after a step of a race."""
     return f"discover:race:{step_key}"
 
 
 def step(step_key: str) -> str:
+    """The targeted call of a planned step."""
     return f"step:{step_key}"
 
 
 def sleep(step_key: str) -> str:
+    """The end of a sleep."""
     return f"sleep:{step_key}"
 
 
 def timeout(step_key: str) -> str:
+    """The expiry of a wait, a signal or an invoke."""
     return f"timeout:{step_key}"
 
 

@@ -9,6 +9,8 @@ from app.domain.ids import FunctionId, RunId
 
 
 class RunStatus(StrEnum):
+    """Where a run is in its life; legal changes are in `RUN_ARROWS`."""
+
     QUEUED = "queued"
     RUNNING = "running"
     COMPLETED = "completed"
@@ -21,6 +23,8 @@ ENDED = frozenset({RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED, R
 
 
 class StepState(StrEnum):
+    """What is known of a step; legal changes are in `STEP_ARROWS`."""
+
     PLANNED = "planned"
     RETRYING = "retrying"
     SLEEPING = "sleeping"
@@ -48,7 +52,7 @@ _RESULTS = frozenset({StepState.COMPLETED, StepState.FAILED})
 STEP_ARROWS: Mapping[StepState | None, frozenset[StepState]] = {
     None: _OPENED | _RESULTS | {StepState.RETRYING},
     StepState.PLANNED: _RESULTS | {StepState.RETRYING, StepState.CANCELLED},
-    StepState.RETRYING: _OPENED | _RESULTS | {StepState.RETRYING, StepState.CANCELLED},
+    StepState.RETRYING: _OPENED | _RESULTS | {StepState.CANCELLED},
     StepState.SLEEPING: frozenset({StepState.COMPLETED, StepState.CANCELLED}),
     StepState.WAITING: _RESULTS | {StepState.CANCELLED},
     StepState.INVOKING: _RESULTS | {StepState.CANCELLED},
@@ -148,4 +152,5 @@ class Run:
 
     @property
     def is_ended(self) -> bool:
+        """Whether nothing can move the run any more."""
         return self.status in ENDED

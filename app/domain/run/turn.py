@@ -7,13 +7,16 @@ item, close the group, enqueue a discovery, finish) is decided once, in `finish.
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from app.domain.run import bounds, errors, keys
+from app.domain import limits
+from app.domain.run import errors, keys
 from app.domain.run.effects import Effect, FinishRun, OpenStep, RetryItem, RetryStep, SaveStep, SettleItem
 from app.domain.run.fold import Sheet
 from app.domain.run.state import SETTLED, Item, Run, RunStatus, Step, StepState
 
 #: States in which a result reported by the app is news; a timer or an event ends the others.
 _AWAITS_RESULT = frozenset({StepState.PLANNED, StepState.RETRYING})
+
+_WRAPPER = len(b'{"error":}')  # what a memo adds to the output the limit is about
 
 
 @dataclass(slots=True)
@@ -81,9 +84,9 @@ class Turn:
         """Settle a step for good, and the items it has of its own: it is not called again (I7). False: the run ends."""
         if not self._admit(effect.step_key):
             return False
-        if len(effect.memo) > bounds.MAX_OUTPUT_BYTES:
+        if len(effect.memo) > limits.MAX_OUTPUT_BYTES + _WRAPPER:
             return self.fail("output_too_large", "output_too_large", "A step's result is larger than 4 MiB.")
-        if self.sheet.state_bytes + len(effect.memo) > bounds.MAX_STATE_BYTES:
+        if self.sheet.state_bytes + len(effect.memo) > limits.MAX_STATE_BYTES:
             message = "The state of the run is larger than 32 MiB."
             return self.fail("state_too_large", "InngestErrStateOverflowed", message)
         self.settled[effect.step_key] = self.sheet.steps.get(effect.step_key)

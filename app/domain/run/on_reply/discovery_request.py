@@ -4,6 +4,6 @@ from app.domain.protocol.opcodes import Op
 from app.domain.run.turn import Turn
 
 
-def discovery_request(turn: Turn, op: Op) -> None:
+def discovery_request(turn: Turn, _op: Op) -> None:
     """Call again. How often this may happen without a new step is bounded in `finish.py`."""
     turn.asks_again = True

@@ -20,9 +20,12 @@ def on_finished(turn: Turn, reply: Finished) -> list[Effect]:
 
 
 def _is_not_found(turn: Turn, reply: Finished) -> bool:
-    """200 `null` of go on a targeted call outside a race (protocol 14.5)."""
+    """200 `null` of go on a targeted call (protocol 14.5); it ends the run only for the loser of a race.
+
+    A step that is settled while its own item lives was saved by a checkpoint of this very call.
+    """
     item = turn.item
     if item is None or item.kind is not ItemKind.STEP or reply.data != b"null" or not reply.sdk.startswith("go:"):
         return False
     target = turn.sheet.steps.get(item.step_key or "")
-    return target is None or not target.is_race
+    return target is None or not target.is_race or turn.is_settled(target.key)

@@ -1,8 +1,9 @@
 """`InvokeFunction`: start another function and wait for its end (protocol 23.3)."""
 
+from app.domain import limits
 from app.domain.ids import to_ulid
 from app.domain.protocol.opcodes import Op
-from app.domain.run import bounds, keys
+from app.domain.run import keys
 from app.domain.run.effects import InvokeFunction, OpenPause, OpenStep
 from app.domain.run.on_reply.timing import timer
 from app.domain.run.state import ItemKind, StepKind, StepState
@@ -16,7 +17,7 @@ def invoke(turn: Turn, op: Op) -> None:
     if not op.function:
         turn.is_unreadable = True
         return
-    end = timer(turn, op, keys.timeout(op.id), ItemKind.TIMEOUT, otherwise=bounds.DEFAULT_LONG_WAIT)
+    end = timer(turn, op, keys.timeout(op.id), ItemKind.TIMEOUT, otherwise=limits.DEFAULT_LONG_WAIT)
     kind, is_member = StepKind.INVOKE, op.id in turn.members
     step = OpenStep(op.id, kind, op.name, StepState.INVOKING, is_member, op.is_race, op.step_type, op.raw_opts)
     if end is not None and turn.open(step):

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
+from app.domain import limits
 from app.domain.protocol.opcodes import LAZY, Op, OpCode
 from app.domain.protocol.reply import Ops
-from app.domain.run import bounds
 from app.domain.run.effects import Effect, SetRequestVersion
 from app.domain.run.finish import conclude, start
 from app.domain.run.on_reply import parallel
@@ -64,8 +64,8 @@ def on_ops(turn: Turn, reply: Ops) -> list[Effect]:
 
 
 def _is_sound(turn: Turn, ops: tuple[Op, ...]) -> bool:
-    if len(ops) > bounds.MAX_OPS_PER_ANSWER:
-        message = f"The answer holds {len(ops)} ops; at most {bounds.MAX_OPS_PER_ANSWER} are allowed."
+    if len(ops) > limits.MAX_OPS_PER_ANSWER:
+        message = f"The answer holds {len(ops)} ops; at most {limits.MAX_OPS_PER_ANSWER} are allowed."
         return turn.fail("too_many_steps", "InngestErrFunctionOverflowed", message)
     named = [op.id for op in ops if op.code not in _NO_STEP]
     if len(set(named)) < len(named):

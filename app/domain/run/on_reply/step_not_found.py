@@ -4,6 +4,6 @@ from app.domain.protocol.opcodes import Op
 from app.domain.run.turn import Turn
 
 
-def step_not_found(turn: Turn, op: Op) -> None:
+def step_not_found(turn: Turn, _op: Op) -> None:
     """A retriable error (protocol 12.2): an app in the middle of a deploy may know the step again."""
     turn.is_unreadable = True

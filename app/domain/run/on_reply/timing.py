@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
+from app.domain import limits
 from app.domain.protocol.opcodes import Op
-from app.domain.run import bounds
 from app.domain.run.effects import EnqueueItem
 from app.domain.run.state import ItemKind
 from app.domain.run.turn import Turn
@@ -15,8 +15,8 @@ def timer(turn: Turn, op: Op, key: str, kind: ItemKind, *, otherwise: timedelta 
     `otherwise` is the wait of an op that names no time; None means at once. Instants of the past mean at once too.
     """
     wait = op.wake_at - turn.now if op.wake_at is not None else op.wake_after
-    if wait is not None and wait > bounds.MAX_SLEEP:
-        message = f"The step {op.name!r} would wait longer than {bounds.MAX_SLEEP.days} days."
+    if wait is not None and wait > limits.MAX_SLEEP:
+        message = f"The step {op.name!r} would wait longer than {limits.MAX_SLEEP.days} days."
         turn.fail("timeout_too_long", "InngestErrTimeoutTooLong", message)
         return None
     if op.wake_at is not None:

@@ -1,7 +1,8 @@
 """`WaitForSignal`: wait for a name of the environment to be signalled (protocol 23.2)."""
 
+from app.domain import limits
 from app.domain.protocol.opcodes import Op
-from app.domain.run import bounds, keys
+from app.domain.run import keys
 from app.domain.run.effects import OpenPause, OpenStep
 from app.domain.run.on_reply.timing import timer
 from app.domain.run.state import ItemKind, StepKind, StepState
@@ -18,7 +19,7 @@ def wait_for_signal(turn: Turn, op: Op) -> None:
     if not op.signal:
         turn.is_unreadable = True
         return
-    end = timer(turn, op, keys.timeout(op.id), ItemKind.TIMEOUT, otherwise=bounds.DEFAULT_LONG_WAIT)
+    end = timer(turn, op, keys.timeout(op.id), ItemKind.TIMEOUT, otherwise=limits.DEFAULT_LONG_WAIT)
     kind, is_member = StepKind.WAIT_FOR_SIGNAL, op.id in turn.members
     step = OpenStep(op.id, kind, op.name, StepState.WAITING, is_member, op.is_race, op.step_type, op.raw_opts)
     if end is not None and turn.open(step):

@@ -16,6 +16,7 @@ from app.domain.protocol.opcodes import Op, OpCode
 from app.domain.protocol.reply import Failed, Finished, Ops, Reply
 
 ERROR = b'{"data":null,"message":"no","name":"Error"}'
+GO = "go:v0.15.1"
 STEP_ERROR = b'{"error":' + ERROR + b"}"
 
 
@@ -125,13 +126,11 @@ class App:
             if target is None:
                 yield from self._discover(memos, is_planned, is_last)
             else:
-                yield self._run_target(target, memos, is_last)
+                yield from self._run_target(target, memos, is_last)
         except Uncaught:
             yield Failed(ERROR, "app_error", no_retry=True)
 
-    def _discover(
-        self, memos: dict[str, bool], is_planned: bool, is_last: bool
-    ) -> Iterator[tuple[Op, ...] | Reply]:
+    def _discover(self, memos: dict[str, bool], is_planned: bool, is_last: bool) -> Iterator[tuple[Op, ...] | Reply]:
         unsaved: tuple[Op, ...] = ()
         while True:
             found = replay(self.program, memos)
@@ -154,24 +153,28 @@ class App:
                     return
             else:
                 yield (op,)
-                if self.rng.random() < 0.1:
-                    yield self._ops(Op(OpCode.DISCOVERY_REQUEST, "", ""))
+                if self.rng.random() < 0.1:  # out of time, or all it heard of its checkpoint was silence
+                    yield self._ops(self.rng.choice((op, Op(OpCode.DISCOVERY_REQUEST, "", ""))))
                     return
 
-    def _run_target(self, target: str, memos: dict[str, bool], is_last: bool) -> Reply:
+    def _run_target(self, target: str, memos: dict[str, bool], is_last: bool) -> Iterator[tuple[Op, ...] | Reply]:
         found = replay(self.program, memos)
+        step = next((step for step in found.next + found.lost if step.key == target), None)
         if found.is_done:
-            return Finished(b'"done"')
-        for step in found.next + found.lost:
-            if step.key == target:
-                return self._ops(self._execute(step, is_last))
-        if self.style.is_go:
-            return Finished(b"null", sdk="go:v0.15.1")
-        return Failed(ERROR, "app_error", no_retry=False)
+            yield Finished(b'"done"')  # the loser of a race, once the winner is known
+        elif step is None:
+            yield Finished(b"null", sdk=GO) if self.style.is_go else Failed(ERROR, "app_error", no_retry=False)
+        else:
+            op = self._execute(step, is_last)
+            if self.style.is_go and self.style.checkpoints and op.code is OpCode.STEP_RUN:
+                yield (op,)
+                yield Finished(b"null", sdk=GO)  # what go does when it is not told that it is targeted (10.1)
+            else:
+                yield self._ops(op)
 
     def _done(self, unsaved: tuple[Op, ...]) -> Reply:
         if unsaved or self.style.checkpoints:
-            return self._ops(*unsaved, Op(OpCode.RUN_COMPLETE, "0737", "", memo=b'{"data":"done"}'))
+            return self._ops(*unsaved, Op(OpCode.RUN_COMPLETE, "0737", "", payload=b'"done"'))
         return Finished(b'"done"')
 
     def _execute(self, step: Do, is_last: bool) -> Op:

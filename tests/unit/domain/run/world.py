@@ -37,7 +37,6 @@ from app.domain.run.happenings import (
 )
 from app.domain.run.keys import of_step
 from app.domain.run.state import (
-    CALLS,
     RUN_ARROWS,
     SETTLED,
     STEP_ARROWS,
@@ -104,7 +103,7 @@ class World:
 
     def live(self) -> Run:
         """From the first item to the end; raises `Breach`."""
-        self._commit("begin", begin(self.run))
+        self._commit(begin(self.run))
         for turn in range(1_500):
             if self.run.is_ended:
                 self._check_after_the_end()
@@ -211,7 +210,7 @@ class World:
         if is_repeat:
             self._must(_is_nothing(effects), "law 3: the same news twice changed something")
         before = self.run
-        self._commit(_brief(happening), effects)
+        self._commit(effects)
         self.past.append(happening)
         is_over = isinstance(happening, Replied) and happening.item_key not in self.run.items
         if is_over or isinstance(happening, (Resumed, TimerDue)):
@@ -220,7 +219,7 @@ class World:
         if before.is_ended:
             self._must(_is_nothing(effects), "law 1: an ended run moved")
 
-    def _commit(self, cause: str, effects: list[Effect]) -> None:
+    def _commit(self, effects: list[Effect]) -> None:
         self.lines.extend(f"    {_brief(effect)}" for effect in effects)
         for effect in effects:
             self._check_effect(effect, effects)
@@ -307,7 +306,7 @@ class World:
         for happening in (*self.past[-20:], CancelRequested("api"), TimerDue("start"), Checkpointed("start", ())):
             effects = (self.decide or advance)(self.run, happening, NOW)
             self._must(effects == [Ignore("ended")], "law 1: an ended run moved")
-        if self.run.status is RunStatus.COMPLETED and not self.style.is_go:
+        if self.run.status is RunStatus.COMPLETED:
             missing = needed(self.program) - set(self.memos)
             self._must(not missing, f"law 4: the function returned without {sorted(missing)}")
 
@@ -340,6 +339,3 @@ def _brief(thing: object) -> str:
             inner = ", ".join(map(_brief, value)) if isinstance(value, tuple) else _brief(value)
             shown.append(f"{name}={inner}")
     return f"{type(thing).__name__}({' '.join(shown)})"
-
-
-__all__ = ["CALLS", "NOW", "RUN_ID", "Breach", "World"]
