@@ -5,9 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sdk_world import RUN_ID, SIGNING_KEY, Engine, Request, call_asgi, connect, make_client
-
 import stepwell
+from sdk_world import RUN_ID, SIGNING_KEY, Engine, Request, call_asgi, connect, make_client
 from stepwell import Concurrency, Context, Cron, Event, Step, _signature
 from stepwell.serve import AsgiApp
 
@@ -287,7 +286,7 @@ def test_a_run_whose_state_is_gone_is_refused_and_may_be_retried() -> None:
 )
 def test_the_endpoint_is_found_alone_and_mounted(scope: dict[str, str], status: int) -> None:
     app, _ = make_app()
-    assert call_asgi(app, "GET", scope["path"], **scope).status == status
+    assert call_asgi(app, "GET", scope["path"], b"", {}, **scope).status == status
 
 
 def test_the_public_address_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:

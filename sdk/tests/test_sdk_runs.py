@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sdk_world import RUN_ID, SIGNING_KEY, Engine, Request, call_asgi_async, connect, make_client
-
 import stepwell
+from sdk_world import RUN_ID, SIGNING_KEY, Engine, Request, call_asgi_async, connect, make_client
 from stepwell import Context, Event, NonRetriableError, RetryAfterError, Step, StepError, SyncStep
+from stepwell._replay import hash_step_id
 
 GO = Event("t/go")
 
@@ -252,7 +252,7 @@ def test_a_race_replays_to_the_same_winner_whatever_finished_later(is_async: boo
 
     for order, winner in ((["s1", "q", "s2"], "quick"), (["s1", "s2", "q"], "slow")):
         again = start(client)
-        hashed = {"s2": stepwell._replay.hash_step_id("s2", 0), **ids}  # type: ignore[attr-defined]
+        hashed = {"s2": hash_step_id("s2", 0), **ids}
         again.stack = [hashed[name] for name in order]
         values = {"s1": "s1", "s2": "slow", "q": "quick"}
         again.steps = {hashed[name]: {"data": values[name]} for name in order}
@@ -545,7 +545,7 @@ def test_an_edited_input_replaces_the_arguments() -> None:
     client, calls = make_client(), list[str]()
     sequence(client, calls, is_async=True)
     engine = start(client)
-    engine.steps = {stepwell._replay.hash_step_id("a", 0): {"input": ["edited"]}}  # type: ignore[attr-defined]
+    engine.steps = {hash_step_id("a", 0): {"input": ["edited"]}}
     engine._call("step", 0)
 
     assert engine.answers[0].content[0]["data"] == {"did": "edited"}
