@@ -1,5 +1,6 @@
 """What a call is answered with: status, headers and body, and errors as the protocol writes them (protocol 11 and 14)."""
 
+import logging
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,6 +8,8 @@ from typing import Any
 
 from stepwell import _json
 from stepwell._errors import NonRetriableError, RetryAfterError, StepError
+
+_LOG = logging.getLogger("stepwell")
 
 #: Tracebacks are cut to this many characters, keeping the end, where the cause stands.
 _STACK_CHARS = 16_000
@@ -37,7 +40,20 @@ def report(ops: Sequence[Mapping[str, Any]], headers: Mapping[str, str] | None =
 def failure(error: BaseException) -> Answer:
     """The function raised: an uncaught step error or NonRetriableError ends the run, anything else is tried again."""
     final = isinstance(error, (StepError, NonRetriableError))
+    tell("The function", error)
     return Answer(400 if final else 500, _json.encode(describe(error)), retry_headers(error, final=final))
+
+
+def tell(what: str, error: BaseException) -> None:
+    """Put a failure into the app's own log; with its traceback, unless user code raised it to be tried again later."""
+    asked_for = isinstance(error, RetryAfterError)
+    _LOG.log(
+        logging.INFO if asked_for else logging.WARNING,
+        "%s failed: %s",
+        what,
+        error,
+        exc_info=None if asked_for else error,
+    )
 
 
 def refusal(status: int, name: str, message: str, *, retry: bool) -> Answer:

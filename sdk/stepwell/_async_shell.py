@@ -35,10 +35,11 @@ _UNWIND_S = 2.0
 class AsyncShell:
     """One call of one asynchronous function."""
 
-    def __init__(self, replay: Replay, checkpoint: Checkpoint, threads: Executor) -> None:
+    def __init__(self, replay: Replay, checkpoint: Checkpoint, threads: Executor, requests: Executor) -> None:
         self._replay = replay
         self._checkpoint = checkpoint
         self._threads = threads
+        self._requests = requests
         self._budget = Budget()
         self._waiting: dict[Slot, asyncio.Future[None]] = {}
         self._contexts: dict[Slot, contextvars.Context] = {}
@@ -146,7 +147,7 @@ class AsyncShell:
         if isinstance(following, Answer):
             return following
         loop = asyncio.get_running_loop()
-        verdict = await loop.run_in_executor(self._threads, self._checkpoint, following.ops)
+        verdict = await loop.run_in_executor(self._requests, self._checkpoint, following.ops)
         return conclude(self._replay, following, verdict)
 
     async def _work(self, slot: Slot) -> Outcome:

@@ -15,8 +15,11 @@ from stepwell._wishes import to_messages
 if TYPE_CHECKING:
     from stepwell._settings import Settings
 
-#: Threads for plain functions, plain steps and requests to the server. They mostly wait.
-_THREADS = 32
+#: Threads for plain functions and plain steps.
+_THREADS = 64
+
+#: Threads for requests to the server, apart from those of user code, so that slow steps cannot hold up saving others.
+_REQUESTS = 16
 
 
 class Client:
@@ -53,6 +56,7 @@ class Client:
         )
         self._api = Api(self._settings)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="stepwell")
+        self._requests = ThreadPoolExecutor(_REQUESTS, thread_name_prefix="stepwell-requests")
 
     @property
     def settings(self) -> "Settings":
@@ -101,7 +105,7 @@ class Client:
 
         Safe to repeat if your events have an `id`. Inside a function use `step.send_event`, which sends once.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._threads, self.send_sync, events)
+        return await asyncio.get_running_loop().run_in_executor(self._requests, self.send_sync, events)
 
     def send_sync(self, events: Sendable | Sequence[Sendable]) -> list[str]:
         """The same, blocking."""

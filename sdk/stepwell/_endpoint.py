@@ -4,6 +4,7 @@ Request ──► who signed it? ──► GET _introspect │ PUT _sync │ POS
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from stepwell._replay import Replay
 from stepwell._step import Context, Step, SyncStep
 from stepwell._sync_shell import SyncShell
 from stepwell._version import REQUEST_VERSION, SDK_HEADER
+
+_LOG = logging.getLogger("stepwell")
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ class Endpoint:
         register = partial(self._client._api.register, _json.encode(content), headers, request.parameter("deployId"))
         out_of_band = {"x-inngest-sync-kind": "out_of_band"}
         try:
-            reply = await asyncio.get_running_loop().run_in_executor(self._client._threads, register)
+            reply = await asyncio.get_running_loop().run_in_executor(self._client._requests, register)
         except UnreachableError as error:
             message = f"{self._settings.api_origin} could not be reached to register the app: {error}"
             return Answer(500, _json.encode({"message": message, "modified": False}), out_of_band)
@@ -154,10 +157,11 @@ class Endpoint:
 
     async def _call(self, function: Function, call: Call) -> Answer:
         started_ms = int(time.time() * 1000)
-        api, threads, loop = self._client._api, self._client._threads, asyncio.get_running_loop()
+        api, threads, requests = self._client._api, self._client._threads, self._client._requests
+        loop = asyncio.get_running_loop()
         if call.use_api:
             try:
-                call = await loop.run_in_executor(threads, api.fetch_state, call)
+                call = await loop.run_in_executor(requests, api.fetch_state, call)
             except (ServerError, ValueError) as error:
                 return _answer.refusal(500, "StateUnavailable", str(error), retry=True)
         replay = Replay(call, checkpointing=function.checkpointing)
@@ -173,7 +177,7 @@ class Endpoint:
             return api.checkpoint(call, ops, started_ms)
 
         if function.is_async:
-            async_shell = AsyncShell(replay, checkpoint, threads)
+            async_shell = AsyncShell(replay, checkpoint, threads, requests)
             step = Step(async_shell, call.run_id, api.send)
             return await async_shell.run(function.handler(ctx, step))
         sync_shell = SyncShell(replay, checkpoint)
@@ -190,6 +194,10 @@ class Endpoint:
 
     def _refuse_stranger(self) -> Response:
         """Not signed by our server. Without `x-inngest-sdk`, as every SDK does it (protocol 3.2)."""
+        _LOG.warning(
+            "Refused a request whose signature is missing, too old or made with another key. If your server sent it, "
+            "compare INNGEST_SIGNING_KEY with the environment's keys page, and both clocks."
+        )
         headers = {"content-type": "application/json", "x-inngest-sdk-handled": "true"}
         return Response(401, headers, b'{"message":"Unauthorized"}')
 

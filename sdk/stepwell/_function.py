@@ -79,7 +79,7 @@ class Function:
     @property
     def is_async(self) -> bool:
         """Which of the two shells drives it."""
-        return inspect.iscoroutinefunction(self.handler)
+        return inspect.iscoroutinefunction(self.handler) or inspect.iscoroutinefunction(type(self.handler).__call__)
 
     def to_wire(self, serve_url: str) -> dict[str, Any]:
         """The function as registered (protocol 8.1)."""

@@ -264,6 +264,7 @@ class Replay:
     def _report_error(self, slot: Slot, error: BaseException, timing: Mapping[str, int]) -> Answer:
         last = self._call.max_attempts is not None and self.attempt + 1 >= self._call.max_attempts
         final = last or isinstance(error, (NonRetriableError, StepError))
+        _answer.tell(f"Step {slot.wish.id!r}", error)
         op = slot.to_op("StepFailed" if final else "StepError", error=_answer.describe(error), timing=timing)
         return _answer.report([op], _answer.retry_headers(error, final=final))
 

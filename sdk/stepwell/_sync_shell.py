@@ -15,7 +15,7 @@ from typing import Any
 
 from stepwell import _answer
 from stepwell._answer import Answer
-from stepwell._errors import Interrupted, NestedStepError
+from stepwell._errors import Interrupted, NestedStepError, NonRetriableError
 from stepwell._execute import Budget, Checkpoint, attempt, conclude
 from stepwell._replay import Execute, Missing, Outcome, Release, Replay, Slot, Wish
 from stepwell._step import Mode
@@ -50,6 +50,10 @@ class SyncShell:
         """Run user code until the answer to the call is known; blocks the thread."""
         try:
             value = function()
+            if hasattr(value, "__await__"):
+                raise NonRetriableError(
+                    "The function returned a coroutine but was not declared with `async def`: a decorator hides it."
+                )
             return self._answer or _answer.result(value)
         except Interrupted:
             assert self._answer is not None
