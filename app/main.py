@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import Litestar
@@ -15,16 +16,24 @@ from litestar.contrib.jinja import JinjaTemplateEngine
 from litestar.di import Provide
 from litestar.static_files import create_static_files_router
 from litestar.template import TemplateConfig
-from litestar.types import ControllerRouterHandler
+from litestar.types import ASGIApp, ControllerRouterHandler
 
 from app.accounts.bootstrap import DEV_SCOPE, ensure_dev_tenant
 from app.accounts.passwords import Passwords
 from app.accounts.resolve import Bearers, EventKeys, SigningKeys
 from app.adapters.sealing import Sealer
+from app.adapters.redis import Bell
 from app.config import Mode, Settings, load
+from app.domain.limits import PLANS
+from app.domain.scope import Scope
+from app.engine.catalogue import Catalogue
+from app.engine.clock import DatabaseClock
+from app.engine.ingest import Ingest
 from app.store.db import Pool, open_engine_pool, open_page_pool
 from app.store.late_pool import LatePool
 from app.web import errors, health
+from app.web.api import checkpoint, register, runs
+from app.web.api.events import EventsDoor
 from app.web.assets import Assets
 from app.web.headers import Headers
 from app.web.pages import auth
@@ -39,7 +48,11 @@ ROUTERS: tuple[ControllerRouterHandler, ...] = (
     # Probes.
     health.health,
     health.ready,
-    # Machines: events, registration, runs, checkpoints.
+    # Machines: events have their own door (`_with_events`); registration, runs, checkpoints.
+    register.ROUTER,
+    register.dev,
+    runs.ROUTER,
+    checkpoint.ROUTER,
     # People.
     auth.ROUTER,
 )
@@ -61,8 +74,26 @@ def create_app(settings: Settings | None = None, *, routers: Sequence[Controller
     )
     application.state.site = site
     # Around everything, so that answers to unknown paths have the headers too.
-    application.asgi_handler = Headers(application.asgi_handler, is_dev=site.is_dev, is_https=site.is_https)
+    headed = Headers(application.asgi_handler, is_dev=site.is_dev, is_https=site.is_https)
+    application.asgi_handler = _with_events(headed, EventsDoor(site.events, site.event_keys, site.server_kind, _max_event_bytes))
     return application
+
+
+def _with_events(rest: ASGIApp, door: EventsDoor) -> ASGIApp:
+    """Events go past the framework: it would cost more than storing them."""
+
+    async def handle(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/e/"):
+            await door(scope, receive, send)
+        else:
+            await rest(scope, receive, send)
+
+    return handle
+
+
+def _max_event_bytes(_scope: Scope) -> int:
+    """What one event may have; every tenant of a self-hosted server is on the one plan without limits of its own."""
+    return PLANS["self_hosted"].event_bytes
 
 
 def make_site(settings: Settings) -> Site:
@@ -81,6 +112,8 @@ def make_site(settings: Settings) -> Site:
         return await open_page_pool(settings.database_url, size=PAGE_CONNECTIONS)
 
     ingest, pages = LatePool(open_ingest), LatePool(open_pages)
+    bell = Bell(settings.redis_url)
+    signing_keys = SigningKeys(ingest, sealer)
     anyone = DEV_SCOPE if is_dev else None
     return Site(
         base_url=settings.base_url,
@@ -91,7 +124,11 @@ def make_site(settings: Settings) -> Site:
         passwords=Passwords(),
         event_keys=EventKeys(ingest, anyone=anyone),
         bearers=Bearers(ingest, anyone=anyone),
-        signing_keys=SigningKeys(ingest, sealer),
+        signing_keys=signing_keys,
+        events=Ingest(ingest, bell.ring),
+        bell=bell,
+        clock=DatabaseClock(),
+        catalogue=Catalogue(ingest, signing_keys.of),
     )
 
 
@@ -118,8 +155,11 @@ async def _lifespan(application: Litestar) -> AsyncIterator[None]:
     try:
         await site.ingest.start()
         await site.pages.start()
+        site.events.start()
         yield
     finally:
+        await site.events.stop()
+        await site.bell.close()
         await site.pages.stop()
         await site.ingest.stop()
         site.passwords.close()

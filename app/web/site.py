@@ -9,6 +9,11 @@ from app.accounts.login import LoginLimits
 from app.accounts.passwords import Passwords
 from app.accounts.resolve import Bearers, EventKeys, SigningKeys
 from app.adapters.sealing import Sealer
+from app.adapters.redis import Bell
+from app.domain.protocol.call import ServerKind
+from app.engine.catalogue import Catalogue
+from app.engine.clock import DatabaseClock
+from app.engine.ingest import Ingest
 from app.store.late_pool import LatePool
 
 
@@ -25,7 +30,16 @@ class Site:
     event_keys: EventKeys
     bearers: Bearers
     signing_keys: SigningKeys
+    events: Ingest
+    bell: Bell
+    clock: DatabaseClock
+    catalogue: Catalogue
     login_limits: LoginLimits = field(default_factory=LoginLimits)
+
+    @property
+    def server_kind(self) -> ServerKind:
+        """What SDKs are told this server is (protocol 1)."""
+        return "dev" if self.is_dev else "cloud"
 
     @property
     def is_https(self) -> bool:
