@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from app.adapters.http import CallFailed, Caller
 from app.domain.ids import to_ulid, ulid_of
-from app.domain.protocol.call import DISCOVERY, ServerKind, call_body, call_headers, call_url, must_fetch
+from app.domain.protocol.addresses import call_url
+from app.domain.protocol.call import DISCOVERY, ServerKind, call_body, call_headers, must_fetch
 from app.domain.protocol.reply import Reply, read_reply, reply_from_transport
 from app.domain.protocol.signature import sign
 from app.engine.catalogue import KnownFunction

@@ -18,11 +18,11 @@ class Unauthenticated(Refused):
 
 
 async def provide_scope(request: Request[Any, Any, Any], site: Site) -> Scope:
-    """Dependency `scope`: the tenant whose signing key the request proves. In dev mode every request is the developer's."""
+    """Dependency `tenant_scope`: the tenant whose signing key the request proves. In dev mode every request is the developer's."""
     scope = await site.bearers.find_header(request.headers.get("authorization"))
     if scope is None:
         raise Unauthenticated
     return scope
 
 
-WITH_KEY: dict[str, Provide] = {"scope": Provide(provide_scope)}
+WITH_KEY: dict[str, Provide] = {"tenant_scope": Provide(provide_scope)}

@@ -25,7 +25,7 @@ class StaleDispatch(Refused):
 
 
 @post("/v1/checkpoint/{run_id:str}/async", status_code=200)
-async def checkpoint(run_id: str, request: Request[Any, Any, Any], scope: Scope, site: Site) -> Response[bytes]:
+async def checkpoint(run_id: str, request: Request[Any, Any, Any], tenant_scope: Scope, site: Site) -> Response[bytes]:
     """Save the steps, count the attempts of the call from 0 again, and let it go on.
 
     409 when the call is no longer the run's: the item is settled, has another fence, or the run has ended.
@@ -42,14 +42,14 @@ async def checkpoint(run_id: str, request: Request[Any, Any, Any], scope: Scope,
 
     try:
         await change_run(
-            site.ingest, wanted, happening, clock=site.clock, scope=scope,
+            site.ingest, wanted, happening, clock=site.clock, scope=tenant_scope,
             item=(item, said.generation_id) if item is not None else None,
         )
     except RunUnknown:
         raise NotFound("run not found") from None
     except (RunEnded, ItemMoved):
         raise StaleDispatch from None
-    site.bell.publish(f"run:{scope.environment_id}", to_ulid(wanted))
+    site.bell.publish(f"run:{tenant_scope.environment_id}", to_ulid(wanted))
     return Response(b"", media_type="application/json")
 
 

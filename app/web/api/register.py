@@ -15,7 +15,7 @@ from app.web.site import Site
 
 
 @post("/fn/register", status_code=200)
-async def register_app(request: Request[Any, Any, Any], scope: Scope, site: Site) -> Response[bytes]:
+async def register_app(request: Request[Any, Any, Any], tenant_scope: Scope, site: Site) -> Response[bytes]:
     """Store what the app registers; `modified` is false when nothing differed."""
     expected = request.headers.get("x-inngest-expected-server-kind")
     if expected and expected != site.server_kind:
@@ -24,7 +24,7 @@ async def register_app(request: Request[Any, Any, Any], scope: Scope, site: Site
             f"The app expects a {expected} server and this is a {site.server_kind} server. Set INNGEST_DEV of the app accordingly.",
         )
     registration = read_registration(await request.body(), checks=checks())
-    synced = await register(site.ingest, scope, registration, kind="out_of_band")
+    synced = await register(site.ingest, tenant_scope, registration, kind="out_of_band")
     body: dict[str, object] = {
         "ok": True, "modified": synced.is_modified, "sync_id": str(synced.sync_id), "app_id": str(synced.app_id),
     }
