@@ -25,11 +25,11 @@ demo: setup ## start Stepwell with a sample shop and send an order through it
 
 .PHONY: test
 test: setup ## run the tests, at most ten minutes on two cores
-	@$(RUN) -m pytest -q -n $(PROCESSES) --dist loadgroup tests
+	@$(RUN) -m pytest -q -n $(PROCESSES) --dist loadgroup
 
 .PHONY: test-all
 test-all: setup ## run the tests in full size, chaos included
-	@STEPWELL_TEST_SIZE=full $(RUN) -m pytest -q -n $(PROCESSES) --dist loadgroup --timeout 1800 tests
+	@STEPWELL_TEST_SIZE=full $(RUN) -m pytest -q -n $(PROCESSES) --dist loadgroup --timeout 1800
 
 .PHONY: check
 check: setup ## check format, lint, types and import contracts

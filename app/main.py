@@ -21,8 +21,8 @@ from litestar.types import ASGIApp, ControllerRouterHandler
 from app.accounts.bootstrap import DEV_SCOPE, ensure_dev_tenant
 from app.accounts.passwords import Passwords
 from app.accounts.resolve import Bearers, EventKeys, SigningKeys
-from app.adapters.sealing import Sealer
 from app.adapters.redis import Bell
+from app.adapters.sealing import Sealer
 from app.config import Mode, Settings, load
 from app.domain.limits import PLANS
 from app.domain.scope import Scope
@@ -75,7 +75,9 @@ def create_app(settings: Settings | None = None, *, routers: Sequence[Controller
     application.state.site = site
     # Around everything, so that answers to unknown paths have the headers too.
     headed = Headers(application.asgi_handler, is_dev=site.is_dev, is_https=site.is_https)
-    application.asgi_handler = _with_events(headed, EventsDoor(site.events, site.event_keys, site.server_kind, _max_event_bytes))
+    application.asgi_handler = _with_events(
+        headed, EventsDoor(site.events, site.event_keys, site.server_kind, _max_event_bytes)
+    )
     return application
 
 

@@ -59,17 +59,27 @@ async def run(settings: Settings) -> None:
     is_dev = settings.mode is Mode.DEV
     catalogue = Catalogue(pool, SigningKeys(cold, Sealer(settings.secret_key)).of)
     engine = Engine(
-        pool, cold, caller, bell, catalogue,
+        pool,
+        cold,
+        caller,
+        bell,
+        catalogue,
         EngineSettings(
-            name=settings.worker_name or "", lease_s=settings.lease.total_seconds(),
-            renew_s=settings.lease_renewal.total_seconds(), max_calls=settings.max_calls,
-            call_timeout_s=settings.call_timeout.total_seconds(), server_kind="dev" if is_dev else "cloud",
-            is_signed=not is_dev, retry_delay=settings.retry_delay,
+            name=settings.worker_name or "",
+            lease_s=settings.lease.total_seconds(),
+            renew_s=settings.lease_renewal.total_seconds(),
+            max_calls=settings.max_calls,
+            call_timeout_s=settings.call_timeout.total_seconds(),
+            server_kind="dev" if is_dev else "cloud",
+            is_signed=not is_dev,
+            retry_delay=settings.retry_delay,
         ),
     )
     await engine.start()
     arq = asyncio.create_task(
-        run_supervised(lambda: BellWorker(JOBS, redis_settings=redis_settings(settings.redis_url), ctx={ENGINE: engine}))
+        run_supervised(
+            lambda: BellWorker(JOBS, redis_settings=redis_settings(settings.redis_url), ctx={ENGINE: engine})
+        )
     )
     log.info("worker ready", extra={"worker_id": str(engine.worker_id), "pid": os.getpid()})
     await stop.wait()

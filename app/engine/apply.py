@@ -12,8 +12,8 @@ from typing import assert_never
 
 import msgspec
 
-from app.domain.matching import StoredWait, stored_wait
 from app.domain.ids import ItemId, LeaseId, WorkerId, derive_item_id
+from app.domain.matching import stored_wait
 from app.domain.run import effects as fx
 from app.domain.run.fold import fold
 from app.domain.run.state import CALLS, SETTLED, ItemKind, Run
@@ -22,8 +22,6 @@ from app.engine.lifecycle import InternalEvent, event_of_invoke, events_of_end
 from app.store.commit import Batch
 
 _encode = msgspec.json.encode
-#: A wait without an expression: every event of its name ends it.
-_ANY_EVENT = StoredWait(None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,34 +88,65 @@ class _Writer:
             self.enqueue()
         before, after = entry.run, self.run
         error_name, error_message = _name_and_message(self.finish)
-        self.batch.entries.append((
-            n, before.id, before.version if entry.expects_version else None,
-            str(after.status) if after.status != before.status else None,
-            after.request_version if after.request_version != before.request_version else None,
-            after.is_planned if after.is_planned != before.is_planned else None,
-            after.pending if (after.pending, after.group) != (before.pending, before.group) else None, after.group,
-            after.discoveries if after.discoveries != before.discoveries else None,
-            self.bytes, self.starts, self.finish is not None, self.finish.code if self.finish else None,
-            error_name, error_message,
-        ))
+        self.batch.entries.append(
+            (
+                n,
+                before.id,
+                before.version if entry.expects_version else None,
+                str(after.status) if after.status != before.status else None,
+                after.request_version if after.request_version != before.request_version else None,
+                after.is_planned if after.is_planned != before.is_planned else None,
+                after.pending if (after.pending, after.group) != (before.pending, before.group) else None,
+                after.group,
+                after.discoveries if after.discoveries != before.discoveries else None,
+                self.bytes,
+                self.starts,
+                self.finish is not None,
+                self.finish.code if self.finish else None,
+                error_name,
+                error_message,
+            )
+        )
         self.batch.guards.extend((n, lease.id, lease.fence) for lease in entry.leases)
         if self.finish is not None:
             self.batch.has_ends = True
 
     def tell(
-        self, kind: str, step_key: str | None = None, item_key: str | None = None, attempt: int | None = None,
-        started_at: datetime | None = None, detail: bytes | None = None,
+        self,
+        kind: str,
+        step_key: str | None = None,
+        item_key: str | None = None,
+        attempt: int | None = None,
+        started_at: datetime | None = None,
+        detail: bytes | None = None,
     ) -> None:
         self.position += 1
-        self.batch.history.append((
-            self.n, self.position, kind, step_key, item_key, attempt, started_at, detail.decode() if detail else None,
-        ))
+        self.batch.history.append(
+            (
+                self.n,
+                self.position,
+                kind,
+                step_key,
+                item_key,
+                attempt,
+                started_at,
+                detail.decode() if detail else None,
+            )
+        )
 
     def emit(self, event: InternalEvent) -> None:
         self.entry.emits = True
-        self.batch.emit.append((
-            self.n, event.id, event.name, event.client_id, event.ts, event.payload.decode(), event.correlation,
-        ))
+        self.batch.emit.append(
+            (
+                self.n,
+                event.id,
+                event.name,
+                event.client_id,
+                event.ts,
+                event.payload.decode(),
+                event.correlation,
+            )
+        )
 
     def item_id(self, key: str) -> ItemId:
         return derive_item_id(self.run.id, key)
@@ -130,16 +159,49 @@ class _Writer:
             case fx.SaveStep():
                 self.place += 1
                 self.bytes += len(effect.memo)
-                self.put_step(effect.step_key, effect.kind, effect.name, effect.step_type, str(effect.state),
-                              False, False, effect.memo, effect.input, None, None)
+                self.put_step(
+                    effect.step_key,
+                    effect.kind,
+                    effect.name,
+                    effect.step_type,
+                    str(effect.state),
+                    False,
+                    False,
+                    effect.memo,
+                    effect.input,
+                    None,
+                    None,
+                )
                 self.tell(f"step.{effect.state}", effect.step_key)
             case fx.OpenStep():
-                self.put_step(effect.step_key, effect.kind, effect.name, effect.step_type, str(effect.state),
-                              effect.is_member, effect.is_race, None, None, effect.opts, None)
+                self.put_step(
+                    effect.step_key,
+                    effect.kind,
+                    effect.name,
+                    effect.step_type,
+                    str(effect.state),
+                    effect.is_member,
+                    effect.is_race,
+                    None,
+                    None,
+                    effect.opts,
+                    None,
+                )
                 self.tell("step.opened", effect.step_key)
             case fx.RetryStep():
-                self.put_step(effect.step_key, effect.kind, effect.name, None, "retrying", False, False, None, None, None,
-                              effect.error)
+                self.put_step(
+                    effect.step_key,
+                    effect.kind,
+                    effect.name,
+                    None,
+                    "retrying",
+                    False,
+                    False,
+                    None,
+                    None,
+                    None,
+                    effect.error,
+                )
             case fx.EnqueueItem():
                 self.items.append(effect)
             case fx.RetryItem():
@@ -150,11 +212,20 @@ class _Writer:
             case fx.SettleItem():
                 self.batch.settle.append((self.n, self.item_id(effect.key)))
             case fx.OpenPause():
-                bound = stored_wait(effect.expression, self.entry.facts.event) if effect.expression else _ANY_EVENT
-                self.batch.open_pauses.append((
-                    self.n, effect.step_key, str(effect.kind), effect.event, bound.expression, bound.path, bound.value,
-                    effect.signal, effect.correlation,
-                ))
+                bound = stored_wait(effect.expression, self.entry.facts.event) if effect.expression else None
+                self.batch.open_pauses.append(
+                    (
+                        self.n,
+                        effect.step_key,
+                        str(effect.kind),
+                        effect.event,
+                        bound.expression if bound else None,
+                        bound.path if bound else None,
+                        bound.value if bound else None,
+                        effect.signal,
+                        effect.correlation,
+                    )
+                )
             case fx.ClosePause():
                 self.batch.close_pauses.append((self.n, effect.step_key))
                 self.tell(f"wait.{effect.outcome}", effect.step_key)
@@ -164,7 +235,9 @@ class _Writer:
                 self.finish = effect
                 for step in self.run.steps.values():
                     if step.state not in SETTLED:
-                        self.put_step(step.key, step.kind, "", None, "cancelled", False, step.is_race, None, None, None, None)
+                        self.put_step(
+                            step.key, step.kind, "", None, "cancelled", False, step.is_race, None, None, None, None
+                        )
                 self.tell(f"run.{effect.status}", detail=_end_detail(effect))
                 for event in events_of_end(self.run, self.entry.facts, effect, self.now):
                     self.emit(event)
@@ -172,19 +245,41 @@ class _Writer:
                 self.tell("late", detail=_encode({"reason": effect.reason}))
             case fx.LeaveGroup():
                 step = self.run.steps[effect.step_key]
-                self.put_step(step.key, step.kind, "", None, str(step.state), False, step.is_race, None, None, None, None)
+                self.put_step(
+                    step.key, step.kind, "", None, str(step.state), False, step.is_race, None, None, None, None
+                )
             case fx.SetRequestVersion() | fx.SetPlanned() | fx.OpenGroup() | fx.CloseGroup():
                 pass  # columns of the run row, written from the folded state
             case _:
                 assert_never(effect)
 
     def put_step(
-        self, key: str, kind: str, name: str, step_type: str | None, state: str, is_member: bool, is_race: bool,
-        memo: bytes | None, inp: bytes | None, opts: bytes | None, error: bytes | None,
+        self,
+        key: str,
+        kind: str,
+        name: str,
+        step_type: str | None,
+        state: str,
+        is_member: bool,
+        is_race: bool,
+        memo: bytes | None,
+        inp: bytes | None,
+        opts: bytes | None,
+        error: bytes | None,
     ) -> None:
         """One row per step and entry: a statement may touch a row once, so the later state wins."""
         self.steps[key] = (
-            self.place, key, str(kind), name, step_type, state, is_member, is_race, _str(memo), _str(inp), _str(opts),
+            self.place,
+            key,
+            str(kind),
+            name,
+            step_type,
+            state,
+            is_member,
+            is_race,
+            _str(memo),
+            _str(inp),
+            _str(opts),
             _str(error),
         )
 
@@ -210,15 +305,24 @@ class _Writer:
             if may_take > 0 and item.kind in CALLS and item.at is None and not item.after:
                 may_take -= 1
                 lease_id = spare.pop(0) if spare else LeaseId(uuid.uuid4())
-                entry.successors.append(LeasedItem(
-                    item_id, item.key, ItemKind(item.kind), item.step_key, 0, 1, lease_id, due_at=self.now
-                ))
+                entry.successors.append(
+                    LeasedItem(item_id, item.key, ItemKind(item.kind), item.step_key, 0, 1, lease_id, due_at=self.now)
+                )
             else:
                 entry.readies = True
-            self.batch.enqueue.append((
-                self.n, item_id, item.key, str(item.kind), item.step_key, item.at, item.after, lease_id,
-                entry.worker_id if lease_id else None,
-            ))
+            self.batch.enqueue.append(
+                (
+                    self.n,
+                    item_id,
+                    item.key,
+                    str(item.kind),
+                    item.step_key,
+                    item.at,
+                    item.after,
+                    lease_id,
+                    entry.worker_id if lease_id else None,
+                )
+            )
         if entry.facts.is_limited:
             self.batch.free_slots.extend((self.n, lease_id) for lease_id in spare)
 

@@ -13,11 +13,11 @@ from typing import Any
 from uuid import UUID
 
 from app.domain.function import Function, function_of
-from app.domain.ids import AppId, EnvironmentId, FunctionId, LaneId, derive_uuid
+from app.domain.ids import EnvironmentId, FunctionId, LaneId, derive_uuid
 from app.domain.matching import Trigger, TriggerIndex
 from app.domain.protocol.function_config import FunctionConfig, read_stored
-from app.domain.settings import Scope as LimitScope
 from app.domain.scope import Scope
+from app.domain.settings import Scope as LimitScope
 from app.store.db import Pool
 from app.store.named import fetch, named
 
@@ -91,7 +91,9 @@ class Catalogue:
 
     async def _load(self, scope: Scope) -> EnvironmentView:
         async with self._pool.acquire(timeout=10) as connection:
-            environment = (await fetch(connection, named("functions", "environment"), environment=scope.environment_id))[0]
+            environment = (
+                await fetch(connection, named("functions", "environment"), environment=scope.environment_id)
+            )[0]
             rows = await fetch(connection, named("functions", "of_environment"), environment=scope.environment_id)
         keys = await self._keys_of(scope.environment_id)
         functions: dict[FunctionId, KnownFunction] = {}
@@ -109,8 +111,14 @@ class Catalogue:
             if trigger.event
         )
         return EnvironmentView(
-            scope, environment["name"], environment["catalogue_version"], functions,
-            {known.function.slug: known for known in functions.values()}, triggers, tuple(keys), time.monotonic(),
+            scope,
+            environment["name"],
+            environment["catalogue_version"],
+            functions,
+            {known.function.slug: known for known in functions.values()},
+            triggers,
+            tuple(keys),
+            time.monotonic(),
         )
 
 
@@ -132,8 +140,13 @@ def concurrency_cap(config: FunctionConfig | Function) -> int | None:
 
 def _known(row: Any) -> KnownFunction:
     function = function_of(
-        read_stored(row["config"].encode()), id=row["id"], app_id=row["app_id"], app_name=row["app_name"],
-        version=row["version"], sdk=row["sdk"], is_paused=row["paused_at"] is not None,
+        read_stored(row["config"].encode()),
+        id=row["id"],
+        app_id=row["app_id"],
+        app_name=row["app_name"],
+        version=row["version"],
+        sdk=row["sdk"],
+        is_paused=row["paused_at"] is not None,
     )
     return KnownFunction(
         function, lane_of(row["id"]), flow_key_of(row["id"]) if concurrency_cap(function) is not None else None

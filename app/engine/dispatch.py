@@ -8,7 +8,7 @@ import os
 import time
 from dataclasses import dataclass
 
-from app.adapters.http import CallFailed, Caller
+from app.adapters.http import Caller, CallFailed
 from app.domain.ids import to_ulid, ulid_of
 from app.domain.protocol.addresses import call_url
 from app.domain.protocol.call import DISCOVERY, ServerKind, call_body, call_headers, must_fetch
@@ -48,27 +48,50 @@ class Dispatch:
 
         def body_with(*, use_api: bool) -> bytes:
             return call_body(
-                run_id=run_text, function_id=str(facts.function_id), item_id=item_text, request_id=request_id,
-                generation_id=item.fence, step_id=step_id, attempt=item.attempt, max_attempts=run.retry.max_attempts,
-                is_planned=run.is_planned, environment=facts.environment_name, stack=tuple(hot.memos), event=facts.event,
-                events=facts.events, steps=hot.memos.items(), version=run.request_version, use_api=use_api,
+                run_id=run_text,
+                function_id=str(facts.function_id),
+                item_id=item_text,
+                request_id=request_id,
+                generation_id=item.fence,
+                step_id=step_id,
+                attempt=item.attempt,
+                max_attempts=run.retry.max_attempts,
+                is_planned=run.is_planned,
+                environment=facts.environment_name,
+                stack=tuple(hot.memos),
+                event=facts.event,
+                events=facts.events,
+                steps=hot.memos.items(),
+                version=run.request_version,
+                use_api=use_api,
             )
 
         body = body_with(use_api=False)
         if must_fetch(len(body), known.function.sdk):
             body = body_with(use_api=True)
         headers = call_headers(
-            run_id=run_text, request_id=request_id, item_id=item_text, generation_id=item.fence, step_id=step_id,
-            version=run.request_version, server_kind=self.server_kind,
+            run_id=run_text,
+            request_id=request_id,
+            item_id=item_text,
+            generation_id=item.fence,
+            step_id=step_id,
+            version=run.request_version,
+            server_kind=self.server_kind,
             signature=sign(keys[0], body, int(time.time())) if self.is_signed and keys else None,
         )
         started = time.perf_counter()
         try:
             answer = await self.caller.call(
-                "POST", call_url(known.function.url, facts.function_slug, step_id), headers=headers, body=body, timeout_s=self.timeout_s
+                "POST",
+                call_url(known.function.url, facts.function_slug, step_id),
+                headers=headers,
+                body=body,
+                timeout_s=self.timeout_s,
             )
         except CallFailed as failure:
-            reply: Reply = reply_from_transport(failure.kind, failure.message)
+            reply: Reply = reply_from_transport(
+                "app_unreachable" if failure.kind == "app_url_invalid" else failure.kind, failure.message
+            )
             return Called(reply, 0, (time.perf_counter() - started) * 1000, request_id)
         reply = read_reply(answer.status, answer.headers, answer.body, now=self.clock.now())
         return Called(reply, answer.status, answer.millis, request_id)

@@ -101,7 +101,14 @@ class Engine:
         )
         dispatch = Dispatch(self.caller, self.clock, s.server_kind, s.is_signed, s.call_timeout_s)
         self.execute = Execute(
-            self.pool, self.committer, dispatch, self.catalogue, self.clock, s.max_calls, s.retry_delay, on_room=self._wake.set
+            self.pool,
+            self.committer,
+            dispatch,
+            self.catalogue,
+            self.clock,
+            s.max_calls,
+            s.retry_delay,
+            on_room=self._wake.set,
         )
         self.react = React(self.pool, self.catalogue, self.clock, self.worker_id, self.resume, s.retry_delay)
 
@@ -153,7 +160,11 @@ class Engine:
         """Move a run that waits; one that is over or unknown does not mind."""
         try:
             entry = await change_run(
-                self.cold_pool, run_id, happening, clock=self.clock, retry_delay=self.settings.retry_delay,
+                self.cold_pool,
+                run_id,
+                happening,
+                clock=self.clock,
+                retry_delay=self.settings.retry_delay,
                 is_limited=self.catalogue.is_limited,
             )
         except (RunUnknown, RunEnded):
@@ -185,8 +196,13 @@ class Engine:
             try:
                 async with self.cold_pool.acquire(timeout=5) as connection:
                     await fetch(
-                        connection, named("workers", "register"), id=self.worker_id, name=s.name, host=socket.gethostname(),
-                        pid=os.getpid(), lease=timedelta(seconds=s.lease_s),
+                        connection,
+                        named("workers", "register"),
+                        id=self.worker_id,
+                        name=s.name,
+                        host=socket.gethostname(),
+                        pid=os.getpid(),
+                        lease=timedelta(seconds=s.lease_s),
                     )
                 return
             except UNREACHABLE as error:
@@ -266,7 +282,9 @@ class Engine:
             await asyncio.sleep(s.renew_s)
             try:
                 async with self.cold_pool.acquire(timeout=5) as connection:
-                    rows = await fetch(connection, named("workers", "renew"), id=self.worker_id, lease=timedelta(seconds=s.lease_s))
+                    rows = await fetch(
+                        connection, named("workers", "renew"), id=self.worker_id, lease=timedelta(seconds=s.lease_s)
+                    )
             except UNREACHABLE as error:
                 log.warning("could not renew the lease", extra={"error": repr(error)})
                 continue

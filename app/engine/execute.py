@@ -186,7 +186,11 @@ class Execute:
         await pause_points.reached("call.after", [hot.run.id])
         queued_ms = (started_at - item.due_at) / timedelta(milliseconds=1) if item.due_at else 0.0
         told = Told(
-            "call", _reported_step(item, called.reply), item.key, item.attempt, started_at,
+            "call",
+            _reported_step(item, called.reply),
+            item.key,
+            item.attempt,
+            started_at,
             _detail(hot, item, called, max(0.0, queued_ms)),
         )
         return Replied(item.key, called.reply), told
@@ -194,7 +198,11 @@ class Execute:
     async def _call(self, hot: HotRun, item: LeasedItem, view: EnvironmentView) -> Called:
         known = view.functions.get(hot.facts.function_id)
         if known is None:
-            error = {"data": None, "message": f"Function {hot.facts.function_slug} is no longer part of its app.", "name": "FunctionRemoved"}
+            error = {
+                "data": None,
+                "message": f"Function {hot.facts.function_slug} is no longer part of its app.",
+                "name": "FunctionRemoved",
+            }
             reply = Failed(msgspec.json.encode(error), "function_removed", no_retry=True, is_fatal=True)
             return Called(reply, 0, 0.0, "")
         return await self.dispatch.call(hot, item, known, view.signing_keys)
@@ -209,7 +217,11 @@ def _reported_step(item: LeasedItem, reply: Reply) -> str | None:
     """The step an attempt belongs to: the target, or the one step a discovery call ran inline."""
     if item.step_key is not None:
         return item.step_key
-    if isinstance(reply, Ops) and len(reply.ops) == 1 and reply.ops[0].code in {"StepRun", "StepError", "StepFailed", "Step"}:
+    if (
+        isinstance(reply, Ops)
+        and len(reply.ops) == 1
+        and reply.ops[0].code in {"StepRun", "StepError", "StepFailed", "Step"}
+    ):
         return reply.ops[0].id
     return None
 
@@ -227,10 +239,16 @@ def _detail(hot: HotRun, item: LeasedItem, called: Called, queued_ms: float) -> 
             outcome = "error"
             error = bytes(msgspec.json.decode(failed.memo, type=dict[str, msgspec.Raw])["error"])
     retry_after = reply.retry_after if not isinstance(reply, Finished) else None
-    return msgspec.json.encode({
-        "status": called.status, "ms": round(called.millis, 2), "outcome": outcome,
-        "error": msgspec.Raw(error) if error else None,
-        "retry_after_ms": int(retry_after / timedelta(milliseconds=1)) if retry_after else None,
-        "sdk": reply.sdk, "redeliveries": item.redeliveries, "queued_ms": round(queued_ms, 1),
-        "request_id": called.request_id,
-    })
+    return msgspec.json.encode(
+        {
+            "status": called.status,
+            "ms": round(called.millis, 2),
+            "outcome": outcome,
+            "error": msgspec.Raw(error) if error else None,
+            "retry_after_ms": int(retry_after / timedelta(milliseconds=1)) if retry_after else None,
+            "sdk": reply.sdk,
+            "redeliveries": item.redeliveries,
+            "queued_ms": round(queued_ms, 1),
+            "request_id": called.request_id,
+        }
+    )

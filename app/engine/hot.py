@@ -76,8 +76,13 @@ def hot_run(row: Any, retry_delay: timedelta | None, is_limited: bool) -> HotRun
     steps: dict[str, Step] = {}
     memos: dict[str, bytes] = {}
     for key, kind, state, member, race, memo in zip(
-        row["keys"] or (), row["kinds"] or (), row["states"] or (), row["members"] or (), row["races"] or (),
-        row["memos"] or (), strict=True,
+        row["keys"] or (),
+        row["kinds"] or (),
+        row["states"] or (),
+        row["members"] or (),
+        row["races"] or (),
+        row["memos"] or (),
+        strict=True,
     ):
         steps[key] = Step(key, StepKind(kind), StepState(state), member and memo is None, race)
         if memo is not None:
@@ -85,22 +90,45 @@ def hot_run(row: Any, retry_delay: timedelta | None, is_limited: bool) -> HotRun
     items = {
         key: Item(key, ItemKind(kind), step, attempt)
         for key, kind, step, attempt in zip(
-            row["item_keys"] or (), row["item_kinds"] or (), row["item_steps"] or (), row["item_attempts"] or (),
+            row["item_keys"] or (),
+            row["item_kinds"] or (),
+            row["item_steps"] or (),
+            row["item_attempts"] or (),
             strict=True,
         )
     }
     run = Run(
-        id=row["id"], function_id=row["function_id"], status=RunStatus(row["status"]), version=row["version"],
-        request_version=row["request_version"], is_planned=row["is_planned"], completed=row["completed"],
-        pending=row["pending"], group=row["group_key"], discoveries=row["discoveries"], state_bytes=row["state_bytes"],
-        retry=RetryPolicy(row["max_attempts"], retry_delay), started_at=row["started_at"], is_quiet=row["is_quiet"],
-        steps=steps, items=items,
+        id=row["id"],
+        function_id=row["function_id"],
+        status=RunStatus(row["status"]),
+        version=row["version"],
+        request_version=row["request_version"],
+        is_planned=row["is_planned"],
+        completed=row["completed"],
+        pending=row["pending"],
+        group=row["group_key"],
+        discoveries=row["discoveries"],
+        state_bytes=row["state_bytes"],
+        retry=RetryPolicy(row["max_attempts"], retry_delay),
+        started_at=row["started_at"],
+        is_quiet=row["is_quiet"],
+        steps=steps,
+        items=items,
     )
     event: bytes = (row["event"] or "{}").encode()
     facts = Facts(
-        scope=Scope(row["account_id"], row["environment_id"]), app_id=row["app_id"], function_id=row["function_id"],
-        function_slug=row["slug"], environment_name=row["environment_name"], lane_id=row["lane_id"],
-        event_id=row["event_id"], event=event, events=(event,), queued_at=row["queued_at"], is_limited=is_limited,
-        parent_run_id=row["parent_run_id"], parent_step_key=row["parent_step_key"],
+        scope=Scope(row["account_id"], row["environment_id"]),
+        app_id=row["app_id"],
+        function_id=row["function_id"],
+        function_slug=row["slug"],
+        environment_name=row["environment_name"],
+        lane_id=row["lane_id"],
+        event_id=row["event_id"],
+        event=event,
+        events=(event,),
+        queued_at=row["queued_at"],
+        is_limited=is_limited,
+        parent_run_id=row["parent_run_id"],
+        parent_step_key=row["parent_step_key"],
     )
     return HotRun(run, facts, memos)

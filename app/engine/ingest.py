@@ -60,7 +60,9 @@ class Ingest:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def add(self, scope: Scope, events: list[NewEvent], *, seed: str | None = None, body: bytes = b"", start: int = 1) -> list[UUID]:
+    async def add(
+        self, scope: Scope, events: list[NewEvent], *, seed: str | None = None, body: bytes = b"", start: int = 1
+    ) -> list[UUID]:
         """Store the events of one request, all or none, and return their internal ids in order.
 
         With a valid `seed` header the ids come from it, and the same request again within 24 h stores nothing and gets
@@ -85,7 +87,7 @@ class Ingest:
         self._queue.append(request)
         self._wake.set()
         stored = await request.future
-        return stored if stored else None
+        return stored or None
 
     async def _writer(self) -> None:
         while True:
@@ -117,7 +119,14 @@ class Ingest:
                     if n in fresh:
                         answer = request.ids
                     else:
-                        row = (await fetch(connection, named("inbox", "seed"), environment=request.scope.environment_id, seed=request.seed))[0]
+                        row = (
+                            await fetch(
+                                connection,
+                                named("inbox", "seed"),
+                                environment=request.scope.environment_id,
+                                seed=request.seed,
+                            )
+                        )[0]
                         answer = list(row["ids"]) if row["body_sha"] == request.sha else []
                     if not request.future.done():
                         request.future.set_result(answer)
@@ -148,17 +157,34 @@ class Ingest:
     @staticmethod
     async def _store(connection: Any, requests: list[_Request]) -> set[int]:
         events = [
-            (n, event_id, event.name, event.client_id, event.ts, event_payload(event, to_ulid(event_id)).decode(), event.original)
+            (
+                n,
+                event_id,
+                event.name,
+                event.client_id,
+                event.ts,
+                event_payload(event, to_ulid(event_id)).decode(),
+                event.original,
+            )
             for n, request in enumerate(requests)
             for event_id, event in zip(request.ids, request.events, strict=True)
         ]
         columns = list(zip(*events, strict=True))
         rows = await fetch(
-            connection, named("inbox", "ingest"),
-            n=list(range(len(requests))), environment=[r.scope.environment_id for r in requests],
-            account=[r.scope.account_id for r in requests], seed=[r.seed for r in requests], sha=[r.sha for r in requests],
-            event_n=columns[0], event_id=columns[1], event_name=columns[2], event_client_id=columns[3], event_ts=columns[4],
-            event_payload=columns[5], event_original=columns[6],
+            connection,
+            named("inbox", "ingest"),
+            n=list(range(len(requests))),
+            environment=[r.scope.environment_id for r in requests],
+            account=[r.scope.account_id for r in requests],
+            seed=[r.seed for r in requests],
+            sha=[r.sha for r in requests],
+            event_n=columns[0],
+            event_id=columns[1],
+            event_name=columns[2],
+            event_client_id=columns[3],
+            event_ts=columns[4],
+            event_payload=columns[5],
+            event_original=columns[6],
         )
         return {row["n"] for row in rows}
 

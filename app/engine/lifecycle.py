@@ -38,7 +38,9 @@ def events_of_end(run: Run, facts: Facts, finish: FinishRun, now: datetime) -> l
         return []
     run_text = to_ulid(run.id)
     correlation = (
-        f"{to_ulid(facts.parent_run_id)}.{facts.parent_step_key}" if facts.parent_run_id and facts.parent_step_key else None
+        f"{to_ulid(facts.parent_run_id)}.{facts.parent_step_key}"
+        if facts.parent_run_id and facts.parent_step_key
+        else None
     )
     fields: list[tuple[bytes, bytes]] = [(b"_inngest", b'{"status":"' + _STATUS_WORD[finish.status] + b'"}')]
     if correlation is not None:
@@ -84,15 +86,24 @@ def event_of_invoke(run: Run, facts: Facts, invoke: InvokeFunction, now: datetim
     if "id" in payload:
         decoded = msgspec.json.decode(payload["id"])
         client_id = decoded if isinstance(decoded, str) and decoded else None
-    return _event(derive_event_id(run.id, f"invoke:{invoke.step_key}", now), INVOKED, client_id, millis(now), body, None)
+    return _event(
+        derive_event_id(run.id, f"invoke:{invoke.step_key}", now), INVOKED, client_id, millis(now), body, None
+    )
 
 
 def _event(
     event_id: EventId, name: str, client_id: str | None, ts: int, data: bytes, correlation: str | None
 ) -> InternalEvent:
     payload = (
-        b'{"data":' + data + b',"id":' + _text(client_id or to_ulid(event_id)) + b',"name":' + _text(name)
-        + b',"ts":' + str(ts).encode() + b',"user":{}}'
+        b'{"data":'
+        + data
+        + b',"id":'
+        + _text(client_id or to_ulid(event_id))
+        + b',"name":'
+        + _text(name)
+        + b',"ts":'
+        + str(ts).encode()
+        + b',"user":{}}'
     )
     return InternalEvent(event_id, name, client_id, ts, payload, correlation)
 

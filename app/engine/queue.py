@@ -39,7 +39,9 @@ class Leased:
     item: LeasedItem
 
 
-async def lease(pool: Pool, worker_id: WorkerId, room: int, hints: Iterable[UUID]) -> tuple[list[Leased], datetime | None]:
+async def lease(
+    pool: Pool, worker_id: WorkerId, room: int, hints: Iterable[UUID]
+) -> tuple[list[Leased], datetime | None]:
     """Lease up to `room` due items; `hints` are lanes known to have work whatever their clock says.
 
     Returns the items and the database's time (None when nothing was leased).
@@ -47,8 +49,13 @@ async def lease(pool: Pool, worker_id: WorkerId, room: int, hints: Iterable[UUID
     hint_list = list(hints)
     async with pool.acquire(timeout=10) as connection:
         rows = await fetch(
-            connection, named("lease", "lease_free"), worker=worker_id, hints=hint_list, lanes=min(_LANES, room),
-            per_lane=_PER_LANE, room=room,
+            connection,
+            named("lease", "lease_free"),
+            worker=worker_id,
+            hints=hint_list,
+            lanes=min(_LANES, room),
+            per_lane=_PER_LANE,
+            room=room,
         )
         room -= len(rows)
         if room > 0:
@@ -60,12 +67,20 @@ async def _lease_limited(connection: Any, worker_id: WorkerId, room: int, hints:
     """Lanes with limits: candidates locked, keys locked in order, capacity counted, the rest refused with a mark."""
     async with connection.transaction():
         found = await fetch(
-            connection, named("lease", "limited_lanes"), hints=hints, lanes=min(_LANES, room), per_lane=_PER_LANE, room=room
+            connection,
+            named("lease", "limited_lanes"),
+            hints=hints,
+            lanes=min(_LANES, room),
+            per_lane=_PER_LANE,
+            room=room,
         )
         if not found:
             return []
         key_ids = sorted({key for row in found for key in row["flow_key_ids"]})
-        keys = {row["id"]: row["cap"] - row["live"] for row in await fetch(connection, named("lease", "lock_flow_keys"), ids=key_ids)}
+        keys = {
+            row["id"]: row["cap"] - row["live"]
+            for row in await fetch(connection, named("lease", "lock_flow_keys"), ids=key_ids)
+        }
         item_ids: list[UUID] = []
         lease_ids: list[UUID] = []
         slots: list[tuple[UUID, UUID]] = []
@@ -87,17 +102,33 @@ async def _lease_limited(connection: Any, worker_id: WorkerId, room: int, hints:
                     keys[key] -= 1
                     slots.append((key, lease_id))
         return await fetch(
-            connection, named("lease", "lease_limited"), worker=worker_id, item_ids=item_ids, lease_ids=lease_ids,
-            slot_keys=[k for k, _ in slots], slot_leases=[s for _, s in slots], refused=list(refused), locked=key_ids,
-            lane_ids=list(lanes), lane_blocked_by=list(lanes.values()),
+            connection,
+            named("lease", "lease_limited"),
+            worker=worker_id,
+            item_ids=item_ids,
+            lease_ids=lease_ids,
+            slot_keys=[k for k, _ in slots],
+            slot_leases=[s for _, s in slots],
+            refused=list(refused),
+            locked=key_ids,
+            lane_ids=list(lanes),
+            lane_blocked_by=list(lanes.values()),
         )
 
 
 def _leased(row: Any) -> Leased:
     return Leased(
-        row["run_id"], row["function_id"],
+        row["run_id"],
+        row["function_id"],
         LeasedItem(
-            row["id"], row["key"], ItemKind(row["kind"]), row["step_key"], row["attempt"], row["fence"],
-            LeaseId(row["lease_id"]), row["redeliveries"], row["due_at"],
+            row["id"],
+            row["key"],
+            ItemKind(row["kind"]),
+            row["step_key"],
+            row["attempt"],
+            row["fence"],
+            LeaseId(row["lease_id"]),
+            row["redeliveries"],
+            row["due_at"],
         ),
     )

@@ -17,7 +17,17 @@ from uuid import UUID
 
 import msgspec
 
-from app.domain.ids import FunctionId, ItemId, LeaseId, RunId, WorkerId, derive_item_id, derive_run_id, millis, parse_ulid
+from app.domain.ids import (
+    FunctionId,
+    ItemId,
+    LeaseId,
+    RunId,
+    WorkerId,
+    derive_item_id,
+    derive_run_id,
+    millis,
+    parse_ulid,
+)
 from app.domain.run.begin import begin
 from app.domain.run.fold import fold_all
 from app.domain.run.happenings import Happening, Resumed
@@ -108,7 +118,11 @@ class React:
         return out
 
     def _functions(
-        self, row: Any, view: EnvironmentView, new: list[_NewRun], answers: list[tuple[Any, ...]],
+        self,
+        row: Any,
+        view: EnvironmentView,
+        new: list[_NewRun],
+        answers: list[tuple[Any, ...]],
         wakes: list[tuple[RunId, Happening]],
     ) -> None:
         """The functions an event starts, and those that answer no."""
@@ -138,14 +152,23 @@ class React:
             matched = matches.matched
             for filtered in matches.filtered:
                 outcome = "filtered" if filtered.reason == "filter" else "expression_error"
-                answers.append((
-                    row["environment_id"], row["event_id"], filtered.function, row["account_id"], outcome, filtered.detail or "",
-                    None,
-                ))
+                answers.append(
+                    (
+                        row["environment_id"],
+                        row["event_id"],
+                        filtered.function,
+                        row["account_id"],
+                        outcome,
+                        filtered.detail or "",
+                        None,
+                    )
+                )
         for function_id in matched:
             known = view.functions[function_id]
             if known.function.is_paused:
-                answers.append((row["environment_id"], row["event_id"], function_id, row["account_id"], "paused", "", None))
+                answers.append(
+                    (row["environment_id"], row["event_id"], function_id, row["account_id"], "paused", "", None)
+                )
                 continue
             new.append(self._new_run(row, view, known, payload, parent))
 
@@ -158,14 +181,25 @@ class React:
             starts_at = received + timedelta(milliseconds=row["ts"] - millis(received))
         run_id = derive_run_id(known.id, row["event_id"].bytes, received)
         run = Run(
-            id=run_id, function_id=known.id, retry=RetryPolicy(known.function.max_attempts, self.retry_delay),
+            id=run_id,
+            function_id=known.id,
+            retry=RetryPolicy(known.function.max_attempts, self.retry_delay),
             is_quiet=row["name"] in (FINISHED, FAILED),
         )
         run = fold_all(run, begin(run, at=starts_at))
         facts = Facts(
-            scope=view.scope, app_id=known.function.app_id, function_id=known.id, function_slug=known.function.slug, environment_name=view.name,
-            lane_id=known.lane_id, event_id=row["event_id"], event=payload, events=(payload,), queued_at=self.clock.now(),
-            is_limited=known.flow_key_id is not None, parent_run_id=parent[0] if parent else None,
+            scope=view.scope,
+            app_id=known.function.app_id,
+            function_id=known.id,
+            function_slug=known.function.slug,
+            environment_name=view.name,
+            lane_id=known.lane_id,
+            event_id=row["event_id"],
+            event=payload,
+            events=(payload,),
+            queued_at=self.clock.now(),
+            is_limited=known.flow_key_id is not None,
+            parent_run_id=parent[0] if parent else None,
             parent_step_key=parent[1] if parent else None,
         )
         return _NewRun(HotRun(run, facts), None, known, row["name"], received, row["client_id"], starts_at)
@@ -176,21 +210,38 @@ class React:
         facts = [n.hot.facts for n in new]
         answer_columns = list(zip(*answers, strict=True)) or [()] * 7
         made = await fetch(
-            connection, named("inbox", "create_runs"),
-            n=list(range(len(new))), run_id=[n.hot.run.id for n in new], account=[f.scope.account_id for f in facts],
-            environment=[f.scope.environment_id for f in facts], app=[f.app_id for f in facts],
-            function=[f.function_id for f in facts], function_version=[n.function.function.version for n in new],
-            lane=[f.lane_id for f in facts], max_attempts=[n.function.function.max_attempts for n in new],
-            is_quiet=[n.hot.run.is_quiet for n in new], event_id=[f.event_id for f in facts],
-            event_received_at=[n.received_at for n in new], event_name=[n.event_name for n in new],
-            parent_run=[f.parent_run_id for f in facts], parent_step=[f.parent_step_key for f in facts],
-            dedupe_key=[n.dedupe_key for n in new], item_id=[_start_item(n.hot.run.id) for n in new],
-            due_at=[n.due_at for n in new], lease_id=[n.lease.lease_id if n.lease else None for n in new],
-            worker=self.worker_id, commit_id=uuid.uuid4(),
-            answer_environment=answer_columns[0], answer_event=answer_columns[1], answer_function=answer_columns[2],
-            answer_account=answer_columns[3], answer_outcome=answer_columns[4], answer_detail=answer_columns[5],
+            connection,
+            named("inbox", "create_runs"),
+            n=list(range(len(new))),
+            run_id=[n.hot.run.id for n in new],
+            account=[f.scope.account_id for f in facts],
+            environment=[f.scope.environment_id for f in facts],
+            app=[f.app_id for f in facts],
+            function=[f.function_id for f in facts],
+            function_version=[n.function.function.version for n in new],
+            lane=[f.lane_id for f in facts],
+            max_attempts=[n.function.function.max_attempts for n in new],
+            is_quiet=[n.hot.run.is_quiet for n in new],
+            event_id=[f.event_id for f in facts],
+            event_received_at=[n.received_at for n in new],
+            event_name=[n.event_name for n in new],
+            parent_run=[f.parent_run_id for f in facts],
+            parent_step=[f.parent_step_key for f in facts],
+            dedupe_key=[n.dedupe_key for n in new],
+            item_id=[_start_item(n.hot.run.id) for n in new],
+            due_at=[n.due_at for n in new],
+            lease_id=[n.lease.lease_id if n.lease else None for n in new],
+            worker=self.worker_id,
+            commit_id=uuid.uuid4(),
+            answer_environment=answer_columns[0],
+            answer_event=answer_columns[1],
+            answer_function=answer_columns[2],
+            answer_account=answer_columns[3],
+            answer_outcome=answer_columns[4],
+            answer_detail=answer_columns[5],
             answer_run=answer_columns[6],
-            done_environment=[r["environment_id"] for r in rows], done_event=[r["event_id"] for r in rows],
+            done_environment=[r["environment_id"] for r in rows],
+            done_event=[r["event_id"] for r in rows],
         )
         return {row["id"] for row in made}
 

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import msgspec
 
-from app.adapters.http import Answer, CallFailed, Caller
+from app.adapters.http import Answer, Caller, CallFailed
 from app.domain.errors import RegistrationRefused
 from app.domain.expressions import ExpressionRefused, compile_expression
 from app.domain.ids import AppId, FunctionId, derive_uuid
@@ -59,7 +59,7 @@ class SyncFailed:
 def checks() -> Checks:
     """The judges a registration is read with."""
 
-    def expression(text: str, has_async: bool) -> str | None:  # noqa: FBT001 - the shape of ExpressionCheck
+    def expression(text: str, has_async: bool) -> str | None:
         try:
             compile_expression(text, ("event", "async") if has_async else ("event",))
         except ExpressionRefused as refused:
@@ -79,9 +79,16 @@ async def register(pool: Pool, scope: Scope, registration: Registration, *, kind
     sync_id = uuid.uuid4()
     sdk = f"{registration.sdk_language}:v{registration.sdk_version}" if registration.sdk_language else ""
     tell: dict[str, Any] = {
-        "id": sync_id, "account": scope.account_id, "environment": scope.environment_id, "app": app_id,
-        "url": registration.url, "kind": kind, "sdk": sdk, "framework": registration.framework,
-        "error_code": None, "error": None,
+        "id": sync_id,
+        "account": scope.account_id,
+        "environment": scope.environment_id,
+        "app": app_id,
+        "url": registration.url,
+        "kind": kind,
+        "sdk": sdk,
+        "framework": registration.framework,
+        "error_code": None,
+        "error": None,
     }
     async with pool.acquire(timeout=5) as connection, connection.transaction():
         if not await fetch(connection, named("sync", "hold_environment"), environment=scope.environment_id):
@@ -89,7 +96,12 @@ async def register(pool: Pool, scope: Scope, registration: Registration, *, kind
         known_app = await fetch(
             connection, named("sync", "find_app"), environment=scope.environment_id, name=registration.app_name
         )
-        if known_app and known_app[0]["checksum"] == registration.checksum and not force and _is_well(known_app[0], registration):
+        if (
+            known_app
+            and known_app[0]["checksum"] == registration.checksum
+            and not force
+            and _is_well(known_app[0], registration)
+        ):
             await fetch(connection, named("sync", "tell"), **tell, status="unchanged", added=[], changed=[], removed=[])
             return Synced(sync_id, app_id, is_modified=False)
         wanted = {config.slug: config for config in registration.functions}
@@ -97,25 +109,43 @@ async def register(pool: Pool, scope: Scope, registration: Registration, *, kind
             connection, named("sync", "functions"), environment=scope.environment_id, app=app_id, slugs=list(wanted)
         )
         known = {row["slug"]: row for row in rows}
-        taken = [slug for slug in wanted if slug in known and known[slug]["app_id"] != app_id and not known[slug]["archived_at"]]
+        taken = [
+            slug
+            for slug in wanted
+            if slug in known and known[slug]["app_id"] != app_id and not known[slug]["archived_at"]
+        ]
         if taken:
-            raise RegistrationRefused("slug_taken", f"Another app of this environment has a function {taken[0]}.", {"slug": taken[0]})
+            raise RegistrationRefused(
+                "slug_taken", f"Another app of this environment has a function {taken[0]}.", {"slug": taken[0]}
+            )
         added = [s for s in wanted if s not in known or known[s]["archived_at"]]
         changed = [s for s in wanted if s not in added and _differs(known[s], wanted[s])]
         removed = [row for slug, row in known.items() if slug not in wanted and not row["archived_at"]]
         await fetch(
-            connection, named("sync", "put_app"), id=app_id, account=scope.account_id, environment=scope.environment_id,
-            name=registration.app_name, url=registration.url, sdk=sdk, framework=registration.framework,
+            connection,
+            named("sync", "put_app"),
+            id=app_id,
+            account=scope.account_id,
+            environment=scope.environment_id,
+            name=registration.app_name,
+            url=registration.url,
+            sdk=sdk,
+            framework=registration.framework,
             checksum=registration.checksum,
         )
         await _put_functions(connection, scope, app_id, [wanted[s] for s in (*added, *changed)])
         if removed:
             await fetch(
-                connection, named("sync", "archive_functions"), environment=scope.environment_id, ids=[r["id"] for r in removed]
+                connection,
+                named("sync", "archive_functions"),
+                environment=scope.environment_id,
+                ids=[r["id"] for r in removed],
             )
         await fetch(connection, named("functions", "raise_version"), environment=scope.environment_id)
         gone = [row["slug"] for row in removed]
-        await fetch(connection, named("sync", "tell"), **tell, status="succeeded", added=added, changed=changed, removed=gone)
+        await fetch(
+            connection, named("sync", "tell"), **tell, status="succeeded", added=added, changed=changed, removed=gone
+        )
     warnings = tuple({"code": w.code, "message": w.message} for w in registration.warnings)
     return Synced(sync_id, app_id, True, tuple(added), tuple(changed), tuple(gone), warnings)
 
@@ -130,31 +160,54 @@ async def _put_functions(connection: Any, scope: Scope, app_id: AppId, configs: 
         return
     ids = [function_id_of(scope, c.slug) for c in configs]
     await fetch(
-        connection, named("sync", "put_functions"), id=ids, slug=[c.slug for c in configs], name=[c.name for c in configs],
-        config=[c.raw.decode() for c in configs], url=[c.url for c in configs], account=scope.account_id,
-        environment=scope.environment_id, app=app_id,
+        connection,
+        named("sync", "put_functions"),
+        id=ids,
+        slug=[c.slug for c in configs],
+        name=[c.name for c in configs],
+        config=[c.raw.decode() for c in configs],
+        url=[c.url for c in configs],
+        account=scope.account_id,
+        environment=scope.environment_id,
+        app=app_id,
     )
     limited = [(f, cap) for f, c in zip(ids, configs, strict=True) if (cap := concurrency_cap(c))]
     await fetch(
-        connection, named("inbox", "put_lanes"),
-        key_id=[flow_key_of(f) for f, _ in limited], key_account=[scope.account_id] * len(limited),
-        key_environment=[scope.environment_id] * len(limited), key_function=[f for f, _ in limited],
-        key_scope=["function"] * len(limited), key_text=[""] * len(limited), key_cap=[cap for _, cap in limited],
-        lane_id=[lane_of(f) for f in ids], account=[scope.account_id] * len(ids), environment=[scope.environment_id] * len(ids),
-        function=ids, lane_key=[""] * len(ids), flow_key=[flow_key_of(f) if concurrency_cap(c) else None for f, c in zip(ids, configs, strict=True)],
+        connection,
+        named("inbox", "put_lanes"),
+        key_id=[flow_key_of(f) for f, _ in limited],
+        key_account=[scope.account_id] * len(limited),
+        key_environment=[scope.environment_id] * len(limited),
+        key_function=[f for f, _ in limited],
+        key_scope=["function"] * len(limited),
+        key_text=[""] * len(limited),
+        key_cap=[cap for _, cap in limited],
+        lane_id=[lane_of(f) for f in ids],
+        account=[scope.account_id] * len(ids),
+        environment=[scope.environment_id] * len(ids),
+        function=ids,
+        lane_key=[""] * len(ids),
+        flow_key=[flow_key_of(f) if concurrency_cap(c) else None for f, c in zip(ids, configs, strict=True)],
     )
 
 
 def _is_well(app: Any, registration: Registration) -> bool:
-    return app["error_code"] is None and app["archived_at"] is None and app["url"] == registration.url
+    return bool(app["error_code"] is None and app["archived_at"] is None and app["url"] == registration.url)
 
 
 def _differs(row: Any, config: FunctionConfig) -> bool:
-    return row["config"] != config.raw.decode() or row["url"] != config.url
+    return bool(row["config"] != config.raw.decode() or row["url"] != config.url)
 
 
 async def sync_app(
-    pool: Pool, caller: Caller, scope: Scope, url: str, *, server_kind: str, keys: list[str], on_step: Callable[[str], None] = lambda _s: None
+    pool: Pool,
+    caller: Caller,
+    scope: Scope,
+    url: str,
+    *,
+    server_kind: str,
+    keys: list[str],
+    on_step: Callable[[str], None] = lambda _s: None,
 ) -> Synced | SyncFailed:
     """Ask the app at `url` for its functions and register them. `on_step` hears `reached`, `signed`, `found`.
 
@@ -163,7 +216,9 @@ async def sync_app(
     began = await _now(pool)
     body = b'{"url":' + msgspec.json.encode(url) + b"}"
     headers = {
-        "content-type": "application/json", "x-inngest-server-kind": server_kind, "x-inngest-sync-kind": "in_band",
+        "content-type": "application/json",
+        "x-inngest-server-kind": server_kind,
+        "x-inngest-sync-kind": "in_band",
     }
     if keys:
         headers["x-inngest-signature"] = sign(keys[0], body, int(time.time()))
@@ -171,19 +226,30 @@ async def sync_app(
         answer = await caller.call("PUT", url, headers=headers, body=body, timeout_s=_PATIENCE_S)
     except CallFailed as failure:
         return SyncFailed(
-            "http_unreachable", failure.message, "Start the app, and check that the URL can be reached from Stepwell.", {"kind": failure.kind}
+            "http_unreachable",
+            failure.message,
+            "Start the app, and check that the URL can be reached from Stepwell.",
+            {"kind": failure.kind},
         )
     on_step("reached")
     if answer.status in (401, 403):
         return SyncFailed(
-            "sig_verification_failed", "The app refused our signature.",
+            "sig_verification_failed",
+            "The app refused our signature.",
             "Set INNGEST_SIGNING_KEY of the app to this environment's signing key, and check the clock of both machines.",
         )
     if "x-inngest-sdk" not in answer.headers and "x-inngest-sdk-handled" not in answer.headers:
         if answer.status == 404:
-            return SyncFailed("http_not_ok", "There is nothing at this path (404).", "Check the path; SDKs serve /api/inngest by default.", {"status": 404})
+            return SyncFailed(
+                "http_not_ok",
+                "There is nothing at this path (404).",
+                "Check the path; SDKs serve /api/inngest by default.",
+                {"status": 404},
+            )
         return SyncFailed(
-            "not_sdk", f"Something answered (HTTP {answer.status}), but no SDK.", "Check that the URL is the one where the SDK is served.",
+            "not_sdk",
+            f"Something answered (HTTP {answer.status}), but no SDK.",
+            "Check that the URL is the one where the SDK is served.",
             {"status": answer.status},
         )
     if answer.headers.get("x-inngest-sync-kind") == "in_band" and answer.status == 200:
@@ -197,7 +263,8 @@ async def _in_band(
     signature = answer.headers.get("x-inngest-signature")
     if keys and not (signature and verify_response(signature, answer.body, keys=keys, now=int(time.time()))):
         return SyncFailed(
-            "sig_verification_failed", "The app's answer is not signed with this environment's key.",
+            "sig_verification_failed",
+            "The app's answer is not signed with this environment's key.",
             "Set INNGEST_SIGNING_KEY of the app to this environment's signing key.",
         )
     on_step("signed")
@@ -205,7 +272,9 @@ async def _in_band(
         registration = read_registration(answer.body, checks=checks(), url=url)
         synced = await register(pool, scope, registration, kind="in_band")
     except RegistrationRefused as refused:
-        return SyncFailed(refused.code, refused.message, "Change the functions' settings and sync again.", refused.details)
+        return SyncFailed(
+            refused.code, refused.message, "Change the functions' settings and sync again.", refused.details
+        )
     on_step("found")
     return synced
 
@@ -219,8 +288,10 @@ async def _out_of_band(pool: Pool, scope: Scope, answer: Answer, began: datetime
             return Synced(rows[0]["id"], rows[0]["app_id"], rows[0]["status"] == "succeeded")
         if time.monotonic() > deadline:
             return SyncFailed(
-                "http_not_ok", f"The app answered HTTP {answer.status}, and no functions arrived.",
-                "Check that INNGEST_BASE_URL (or INNGEST_DEV) of the app points here.", {"status": answer.status},
+                "http_not_ok",
+                f"The app answered HTTP {answer.status}, and no functions arrived.",
+                "Check that INNGEST_BASE_URL (or INNGEST_DEV) of the app points here.",
+                {"status": answer.status},
             )
         await asyncio.sleep(0.2)
 

@@ -29,8 +29,8 @@ import asyncpg
 
 from app.domain.ids import RunId, WorkerId
 from app.domain.run.advance import advance
-from app.domain.run.fold import fold_all
 from app.domain.run.effects import Effect, Ignore
+from app.domain.run.fold import fold_all
 from app.domain.run.happenings import CancelRequested, Happening
 from app.domain.run.state import Run
 from app.engine import pause_points
@@ -165,14 +165,14 @@ class Committer:
             won = await self._read_back(entries, commit_id)
         except asyncpg.DeadlockDetectedError:
             won = {}
-        except asyncpg.PostgresError as error:
+        except asyncpg.PostgresError:
             if len(groups) > 1:
                 # Rule 7: halve until the guilty entry is alone.
                 middle = len(groups) // 2
                 await self._write(groups[:middle])
                 await self._write(groups[middle:])
                 return
-            log.error("entry refused by the database", extra={"run_id": str(groups[0][0].hot.run.id), "error": repr(error)})
+            log.exception("entry refused by the database", extra={"run_id": str(groups[0][0].hot.run.id)})
             for pending in groups[0]:
                 pending.future.set_result(LOST)
             return
@@ -226,7 +226,8 @@ class Committer:
                 async with self.pool.acquire(timeout=10) as connection:
                     rows = await connection.fetch(
                         "select id, version, clock() as now from runs where id = any($1) and commit_id = $2",
-                        [e.run.id for e in entries], commit_id,
+                        [e.run.id for e in entries],
+                        commit_id,
                     )
                 break
             except CONNECTION_LOST:
@@ -252,6 +253,7 @@ class Committer:
         by_run = {g[0].hot.run.id: g for g in groups}
         written: list[tuple[list[Pending], Entry, Won]] = []
         lost: list[Pending] = []
+        held_ids: list[RunId] = []
         try:
             async with self.pool.acquire(timeout=10) as connection, connection.transaction():
                 if wait:
@@ -262,7 +264,10 @@ class Committer:
                 await pause_points.reached("slow.locked", held_ids)
                 rows = await fetch(connection, named("lease", "load"), run_ids=held_ids)
                 item_ids = [p.lease.id for g in groups for p in g if p.lease is not None]
-                fences = {r["id"]: r["fence"] for r in await fetch(connection, named("lease", "item_fences"), item_ids=item_ids)}
+                fences = {
+                    r["id"]: r["fence"]
+                    for r in await fetch(connection, named("lease", "item_fences"), item_ids=item_ids)
+                }
                 batch = Batch()
                 entries: list[tuple[list[Pending], Entry]] = []
                 for row in rows:

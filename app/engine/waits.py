@@ -18,30 +18,41 @@ from app.store.named import fetch, named
 
 log = logging.getLogger(__name__)
 
+
 async def waits_ended_by(connection: Any, row: Any) -> list[tuple[RunId, Happening]]:
     """The runs that a claimed event resumes, with what they are told. `row` is one of `claim` (sql/inbox.sql)."""
     found: list[tuple[RunId, Happening]] = []
     if row["correlation"] is not None:
         for pause in await fetch(
-            connection, named("inbox", "pause_of_child"), environment=row["environment_id"], correlation=row["correlation"]
+            connection,
+            named("inbox", "pause_of_child"),
+            environment=row["environment_id"],
+            correlation=row["correlation"],
         ):
             found.append((pause["run_id"], _of_child(pause["step_key"], row["payload"])))
     paths = [
         r["match_path"]
-        for r in await fetch(connection, named("inbox", "pause_paths"), environment=row["environment_id"], name=row["name"])
+        for r in await fetch(
+            connection, named("inbox", "pause_paths"), environment=row["environment_id"], name=row["name"]
+        )
     ]
-    event = msgspec.json.decode(row["payload"]) if paths else None
+    event: Any = msgspec.json.decode(row["payload"]) if paths else None
     pairs = [(path, wait_value(path, event)) for path in paths]
     pauses = await fetch(
-        connection, named("inbox", "matching_pauses"), environment=row["environment_id"], name=row["name"],
-        paths=[p for p, _ in pairs], values=[v for _, v in pairs],
+        connection,
+        named("inbox", "matching_pauses"),
+        environment=row["environment_id"],
+        name=row["name"],
+        paths=[p for p, _ in pairs],
+        values=[v for _, v in pairs],
     )
     for pause in pauses:
         if event is None:
             event = msgspec.json.decode(row["payload"])
-        if pause["requested_at"] < row["received_at"] and wait_matches(
-            pause["expression"], event, row["received_at"]
-        )[0]:
+        if (
+            pause["requested_at"] < row["received_at"]
+            and wait_matches(pause["expression"], event, row["received_at"])[0]
+        ):
             found.append((pause["run_id"], Resumed(pause["step_key"], row["payload"].encode())))
     return found
 
@@ -49,7 +60,10 @@ async def waits_ended_by(connection: Any, row: Any) -> list[tuple[RunId, Happeni
 async def recheck(connection: Any, pause: Any) -> Happening | None:
     """The second look of a wait: an event that came in between its request and its commit."""
     for row in await fetch(
-        connection, named("inbox", "events_since"), environment=pause["environment_id"], name=pause["event_name"],
+        connection,
+        named("inbox", "events_since"),
+        environment=pause["environment_id"],
+        name=pause["event_name"],
         since=pause["requested_at"],
     ):
         if wait_matches(pause["expression"], msgspec.json.decode(row["payload"]), row["received_at"])[0]:

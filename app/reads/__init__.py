@@ -1,0 +1,1 @@
+"""Questions that pages and REST ask: rows ready to show. Never writes."""

@@ -30,7 +30,7 @@ from runs r where r.environment_id = $1
 
 async def find_run(connection: Connection, scope: Scope, run_id: RunId) -> dict[str, Any] | None:
     """The run object of `GET /v1/runs/{id}`, with `output` when it has ended."""
-    row = await connection.fetchrow(f"{_RUN} and r.id = $2", scope.environment_id, run_id)  # noqa: S608 - constant text
+    row = await connection.fetchrow(f"{_RUN} and r.id = $2", scope.environment_id, run_id)
     if row is None:
         return None
     run = _run(row)
@@ -44,12 +44,13 @@ async def find_run(connection: Connection, scope: Scope, run_id: RunId) -> dict[
 
 async def runs_of_event(connection: Connection, scope: Scope, event_id: EventId) -> list[dict[str, Any]]:
     """The runs an event started, with their outputs; [] while none is there yet."""
-    rows = await connection.fetch(f"{_RUN} and r.event_id = $2 order by r.id", scope.environment_id, event_id)  # noqa: S608
+    rows = await connection.fetch(f"{_RUN} and r.event_id = $2 order by r.id", scope.environment_id, event_id)
     details = {
         row["run_id"]: row["detail"]
         for row in await connection.fetch(
             "select h.run_id, h.detail from history h where h.run_id = any($1) and h.kind = any($2)",
-            [row["id"] for row in rows], ["run.completed", "run.failed", "run.cancelled"],
+            [row["id"] for row in rows],
+            ["run.completed", "run.failed", "run.cancelled"],
         )
     }
     runs = []
@@ -66,7 +67,8 @@ async def find_event(connection: Connection, scope: Scope, event_id: EventId) ->
     row = await connection.fetchrow(
         "select e.id, e.name, e.client_id, e.ts, e.payload, e.received_at, e.source from events e"
         " where e.environment_id = $1 and e.id = $2",
-        scope.environment_id, event_id,
+        scope.environment_id,
+        event_id,
     )
     if row is None:
         return None
@@ -96,7 +98,8 @@ async def actions_of_run(connection: Connection, scope: Scope, run_id: RunId) ->
     ):
         return None
     rows = await connection.fetch(
-        "select s.step_key, s.memo from steps s where s.run_id = $1 and s.memo is not null order by s.memo_order", run_id
+        "select s.step_key, s.memo from steps s where s.run_id = $1 and s.memo is not null order by s.memo_order",
+        run_id,
     )
     return b"{" + b",".join(f'"{r["step_key"]}":{r["memo"]}'.encode() for r in rows) + b"}"
 
@@ -106,7 +109,8 @@ async def batch_of_run(connection: Connection, scope: Scope, run_id: RunId) -> b
     payload: str | None = await connection.fetchval(
         "select e.payload from runs r join events e on e.environment_id = r.environment_id and e.id = r.event_id"
         " and e.received_at = r.event_received_at where r.environment_id = $1 and r.id = $2",
-        scope.environment_id, run_id,
+        scope.environment_id,
+        run_id,
     )
     return None if payload is None else b"[" + payload.encode() + b"]"
 

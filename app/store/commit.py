@@ -16,10 +16,23 @@ from uuid import UUID
 from app.store.named import Statement, fetch, joined
 
 #: Column names of each part, in the order of the tuples in `Batch`.
-_ENTRY = (
-    "n run_id expect status request_version is_planned pending group_key discoveries bytes starts ends "
-    "error_code error_name error_message"
-).split()
+_ENTRY = [
+    "n",
+    "run_id",
+    "expect",
+    "status",
+    "request_version",
+    "is_planned",
+    "pending",
+    "group_key",
+    "discoveries",
+    "bytes",
+    "starts",
+    "ends",
+    "error_code",
+    "error_name",
+    "error_message",
+]
 _PARTS: dict[str, tuple[str, ...]] = {
     "steps": tuple(
         f"step_{c}"
@@ -29,14 +42,11 @@ _PARTS: dict[str, tuple[str, ...]] = {
     "enqueue": tuple(f"new_{c}" for c in ("n", "id", "key", "kind", "step", "at", "after", "lease", "worker")),
     "retry": tuple(f"again_{c}" for c in ("n", "id", "attempt", "after")),
     "open_pauses": tuple(
-        f"pause_{c}"
-        for c in ("n", "step", "kind", "event", "expression", "path", "value", "signal", "correlation")
+        f"pause_{c}" for c in ("n", "step", "kind", "event", "expression", "path", "value", "signal", "correlation")
     ),
     "close_pauses": ("closed_n", "closed_step"),
     "free_slots": ("freed_n", "freed_lease"),
-    "history": tuple(
-        f"told_{c}" for c in ("n", "position", "kind", "step", "item", "attempt", "started", "detail")
-    ),
+    "history": tuple(f"told_{c}" for c in ("n", "position", "kind", "step", "item", "attempt", "started", "detail")),
     "emit": tuple(f"event_{c}" for c in ("n", "id", "name", "client_id", "ts", "payload", "correlation")),
 }
 
@@ -88,11 +98,15 @@ async def commit(connection: Any, batch: Batch, commit_id: UUID) -> dict[int, Wo
     """
     values: dict[str, Any] = {"commit_id": commit_id}
     values.update(zip(_ENTRY, zip(*batch.entries, strict=True), strict=True))
-    values.update(zip(("want_n", "want_item", "want_fence"), zip(*batch.guards, strict=True) if batch.guards else ((), (), ()), strict=True))
+    values.update(
+        zip(
+            ("want_n", "want_item", "want_fence"),
+            zip(*batch.guards, strict=True) if batch.guards else ((), (), ()),
+            strict=True,
+        )
+    )
     for part, columns in _PARTS.items():
         rows = getattr(batch, part)
         if rows:
             values.update(zip(columns, zip(*rows, strict=True), strict=True))
-    return {
-        row["n"]: Won(row["version"], row["now"]) for row in await fetch(connection, _statement(batch), **values)
-    }
+    return {row["n"]: Won(row["version"], row["now"]) for row in await fetch(connection, _statement(batch), **values)}

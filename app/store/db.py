@@ -87,6 +87,10 @@ def statements(name: str) -> dict[str, str]:
 
 
 #: What asyncpg raises when the outcome of a commit is unknown (G11).
-CONNECTION_LOST = (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, ConnectionError, OSError, asyncio.TimeoutError)
-
-
+CONNECTION_LOST = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    ConnectionError,
+    OSError,
+    asyncio.TimeoutError,
+)

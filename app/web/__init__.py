@@ -1,0 +1,1 @@
+"""HTTP: `api/` for machines, `pages/` for people. Parse, authorise, call one function, answer."""

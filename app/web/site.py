@@ -8,8 +8,8 @@ from litestar.datastructures import State
 from app.accounts.login import LoginLimits
 from app.accounts.passwords import Passwords
 from app.accounts.resolve import Bearers, EventKeys, SigningKeys
-from app.adapters.sealing import Sealer
 from app.adapters.redis import Bell
+from app.adapters.sealing import Sealer
 from app.domain.protocol.call import ServerKind
 from app.engine.catalogue import Catalogue
 from app.engine.clock import DatabaseClock

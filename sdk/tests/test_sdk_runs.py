@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-import stepwell
 from sdk_world import RUN_ID, SIGNING_KEY, Engine, Request, call_asgi_async, connect, make_client
+
+import stepwell
 from stepwell import Context, Event, NonRetriableError, RetryAfterError, Step, StepError, SyncStep
 from stepwell._replay import hash_step_id
 

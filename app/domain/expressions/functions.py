@@ -17,7 +17,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import msgspec
-import re2  # type: ignore[import-untyped]
+import re2
 
 from app.domain.expressions.values import (
     MISSING,
@@ -284,18 +284,18 @@ def _dyn(frame: Frame, value: Value) -> Value:
 _MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 _ISO = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)(?:[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))? ?([Zz]|[+-]\d\d:?\d\d)?(?: [A-Z]{3,4})?)?\Z",
-    re.A,
+    re.ASCII,
 )
 #: RFC 822, 850 and 1123: "Mon, 02 Jan 2006 15:04:05 MST", weekday and seconds optional.
 _MAIL = re.compile(
     r"(?:[A-Za-z]{3,9}, )?(\d\d?)[ -]([A-Za-z]{3})[ -](\d{4}|\d\d) (\d\d):(\d\d)(?::(\d\d))? ([A-Z]{3,4}|[+-]\d{4})\Z",
-    re.A,
+    re.ASCII,
 )
 #: The Unix styles: "Mon Jan _2 15:04:05 [MST|-0700 ]2006".
 _UNIX = re.compile(
-    r"[A-Za-z]{3} ([A-Za-z]{3}) [ ]?(\d\d?) (\d\d):(\d\d):(\d\d)(?: ([A-Z]{3,4}|[+-]\d{4}))? (\d{4})\Z", re.A
+    r"[A-Za-z]{3} ([A-Za-z]{3}) [ ]?(\d\d?) (\d\d):(\d\d):(\d\d)(?: ([A-Z]{3,4}|[+-]\d{4}))? (\d{4})\Z", re.ASCII
 )
-_SPAN = re.compile(r"(\d{1,15}(?:\.\d{0,9})?|\.\d{1,9})(ns|us|µs|μs|ms|s|m|h|d|w)", re.A)
+_SPAN = re.compile(r"(\d{1,15}(?:\.\d{0,9})?|\.\d{1,9})(ns|us|µs|μs|ms|s|m|h|d|w)", re.ASCII)
 _MICROS = {"ns": 0.001, "us": 1, "µs": 1, "μs": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000,
            "d": 86_400_000_000, "w": 604_800_000_000}  # fmt: skip
 
@@ -384,8 +384,8 @@ def _now_minus(frame: Frame, length: Value) -> Value:
     return now if now.__class__ is Missing else now - _duration(frame, length)
 
 
-_OFFSET = re.compile(r"([+-]?)(\d\d):(\d\d)\Z", re.A)
-_ZONE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2}\Z", re.A)
+_OFFSET = re.compile(r"([+-]?)(\d\d):(\d\d)\Z", re.ASCII)
+_ZONE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2}\Z", re.ASCII)
 
 
 def _local(at: Value, zone: str | None) -> datetime:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final
 
-from cel_expr_python import cel  # type: ignore[import-untyped]
+from cel_expr_python import cel
 
 from app.domain.expressions.errors import ExpressionRefused
 from app.domain.expressions.functions import FUNCTIONS, OPERATORS, TYPES, pattern_of

@@ -159,7 +159,7 @@ def add(frame: Frame, left: Value, right: Value) -> Value:
     return _printed(frame, left) + _printed(frame, right)
 
 
-def whole(number: int | float) -> Value:
+def whole(number: float) -> Value:
     """A number as CEL can hold it: whole numbers have 64 bits."""
     if number.__class__ is int and not -(2**63) <= number < 2**64:
         return Missing("a whole number grew past 64 bits")
@@ -228,7 +228,7 @@ def _print(value: Value, out: list[str], frame: Frame | None, depth: int) -> Non
         out.append("<nil>")
 
 
-def number_text(number: int | float) -> str:
+def number_text(number: float) -> str:
     """A number as text: whole ones without exponent, others as Go's shortest `%g` (1.5, 1e-07, 1e+21, +Inf)."""
     if isinstance(number, int):
         # Python refuses to print integers of thousands of digits; no JSON decoder of ours lets them in.

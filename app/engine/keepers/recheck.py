@@ -24,5 +24,7 @@ async def run_once(
             if happening is not None:
                 await resume(pause["run_id"], happening)
             else:
-                await fetch(connection, named("inbox", "mark_rechecked"), run_id=pause["run_id"], step_key=pause["step_key"])
+                await fetch(
+                    connection, named("inbox", "mark_rechecked"), run_id=pause["run_id"], step_key=pause["step_key"]
+                )
     return len(owed)

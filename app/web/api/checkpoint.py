@@ -42,7 +42,11 @@ async def checkpoint(run_id: str, request: Request[Any, Any, Any], tenant_scope:
 
     try:
         await change_run(
-            site.ingest, wanted, happening, clock=site.clock, scope=tenant_scope,
+            site.ingest,
+            wanted,
+            happening,
+            clock=site.clock,
+            scope=tenant_scope,
             item=(item, said.generation_id) if item is not None else None,
         )
     except RunUnknown:

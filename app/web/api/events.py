@@ -42,7 +42,9 @@ _CORS = (
 class _Answer(Exception):
     """An answer decided early: status, text, code."""
 
-    def __init__(self, status: int, error: str, code: str, details: dict[str, object] | None = None, *, close: bool = False) -> None:
+    def __init__(
+        self, status: int, error: str, code: str, details: dict[str, object] | None = None, *, close: bool = False
+    ) -> None:
         self.status, self.error, self.code, self.details, self.close = status, error, code, details, close
 
 
@@ -85,7 +87,9 @@ class EventsDoor:
         if headers.get(b"content-encoding", b"identity") not in (b"identity", b""):
             raise _Answer(415, "Send the body without content-encoding.", "content_encoding_unsupported")
         body = await _read_body(headers, receive)
-        events = read_events(body, max_event_bytes=self.max_event_bytes(tenant), received_ms=time.time_ns() // 1_000_000)
+        events = read_events(
+            body, max_event_bytes=self.max_event_bytes(tenant), received_ms=time.time_ns() // 1_000_000
+        )
         seed = headers.get(b"x-inngest-event-id-seed")
         ids = await self.ingest.add(tenant, events, seed=seed.decode("latin-1") if seed else None, body=body)
         return [to_ulid(i) for i in ids]
@@ -123,9 +127,9 @@ async def _read_body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
     if announced.isdigit() and int(announced) > MAX_BODY_BYTES:
         raise _Answer(413, f"The body is larger than {MAX_BODY_BYTES} bytes.", "body_too_large", close=True)
     first = await receive()
+    chunks: list[bytes] = [first.get("body", b"")]
     if not first.get("more_body"):
-        return first.get("body", b"")
-    chunks = [first.get("body", b"")]
+        return chunks[0]
     size = len(chunks[0])
     deadline, floor = time.monotonic() + _SLOW_S, size
     while True:

@@ -26,7 +26,10 @@ async def register_app(request: Request[Any, Any, Any], tenant_scope: Scope, sit
     registration = read_registration(await request.body(), checks=checks())
     synced = await register(site.ingest, tenant_scope, registration, kind="out_of_band")
     body: dict[str, object] = {
-        "ok": True, "modified": synced.is_modified, "sync_id": str(synced.sync_id), "app_id": str(synced.app_id),
+        "ok": True,
+        "modified": synced.is_modified,
+        "sync_id": str(synced.sync_id),
+        "app_id": str(synced.app_id),
     }
     if synced.warnings:
         body["warnings"] = synced.warnings

@@ -107,6 +107,7 @@ def _enveloped(data: Any) -> Response[bytes]:
 
 
 ROUTER = Router(
-    path="/", dependencies=WITH_KEY,
+    path="/",
+    dependencies=WITH_KEY,
     route_handlers=[get_run, cancel_run, cancel_run_v0, get_actions, get_batch, get_event, get_event_runs],
 )

@@ -93,7 +93,7 @@ async def test_no_secret_is_stored_in_the_clear(database_url: str, engine_pool: 
     made = await new_tenant(database_url)
     secrets = [made["event_key"], made["signing_key"].rpartition("-")[2], PASSWORD]
     for table in ("users", "event_keys", "signing_keys", "sessions", "audit_log"):
-        rows = await engine_pool.fetch(f"select to_json(t)::text from {table} t")  # noqa: S608 - names from above
+        rows = await engine_pool.fetch(f"select to_json(t)::text from {table} t")
         text = "\n".join(row[0] for row in rows)
         for secret in secrets:
             assert secret not in text

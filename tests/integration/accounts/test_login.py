@@ -66,7 +66,7 @@ async def signed_in(pool: Pool, passwords: CountingPasswords, email: str, networ
 async def age(pool: Pool, session_id: str, column: str, by: timedelta) -> None:
     """Move a time of a session into the past."""
     await pool.execute(
-        f"update sessions set {column} = {column} - $2::interval where id_hash = $1",  # noqa: S608 - names from below
+        f"update sessions set {column} = {column} - $2::interval where id_hash = $1",
         hashlib.sha256(session_id.encode()).digest(),
         by,
     )

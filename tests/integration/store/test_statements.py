@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-import app.store.db as db
+from app.store import db
 from app.store.named import joined, named
 
 FILES = sorted(p.stem for p in (Path(db.__file__).parent / "sql").glob("*.sql"))
@@ -15,7 +15,9 @@ OPTIONAL = ["settle", "enqueue", "retry", "open_pauses", "close_pauses", "free_s
 
 
 @pytest.mark.parametrize(("file", "name"), WHOLE)
-async def test_a_statement_of_a_file_is_prepared_by_the_engine_role(engine_connection: Any, file: str, name: str) -> None:
+async def test_a_statement_of_a_file_is_prepared_by_the_engine_role(
+    engine_connection: Any, file: str, name: str
+) -> None:
     await engine_connection.prepare(named(file, name).sql)
 
 

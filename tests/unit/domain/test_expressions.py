@@ -176,15 +176,42 @@ ATOMS = st.sampled_from(
 
 
 def _grow(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
-    operators = st.sampled_from("+ - * / % == != < <= > >= && || in".split())
+    operators = st.sampled_from(["+", "-", "*", "/", "%", "==", "!=", "<", "<=", ">", ">=", "&&", "||", "in"])
     methods = st.sampled_from(
-        "contains startsWith endsWith matches split join indexOf lastIndexOf charAt substring".split()
+        [
+            "contains",
+            "startsWith",
+            "endsWith",
+            "matches",
+            "split",
+            "join",
+            "indexOf",
+            "lastIndexOf",
+            "charAt",
+            "substring",
+        ]
     )
     functions = st.sampled_from(
-        "size lowercase uppercase b64decode json_parse date int uint double string bool bytes type dyn duration".split()
-        + "timestamp now_plus now_minus ! -".split()
+        [
+            "size",
+            "lowercase",
+            "uppercase",
+            "b64decode",
+            "json_parse",
+            "date",
+            "int",
+            "uint",
+            "double",
+            "string",
+            "bool",
+            "bytes",
+            "type",
+            "dyn",
+            "duration",
+        ]
+        + ["timestamp", "now_plus", "now_minus", "!", "-"]
     )
-    loops = st.sampled_from("all exists exists_one map filter".split())
+    loops = st.sampled_from(["all", "exists", "exists_one", "map", "filter"])
     return (
         st.builds("({} {} {})".format, inner, operators, inner)
         | st.builds("({}).{}({})".format, inner, methods, inner)
