@@ -7,7 +7,7 @@ from typing import Any
 from stepwell import _signature
 from stepwell._function import Function
 from stepwell._settings import Settings
-from stepwell._version import AUTHOR, LANGUAGE, SDK_HEADER, VERSION
+from stepwell._version import AUTHOR, LANGUAGE, SDK_HEADER, __version__
 
 CAPABILITIES = {"trust_probe": "v1", "in_band_sync": "v1"}
 
@@ -48,7 +48,7 @@ def in_band(
         "inspection": introspection(app_id, functions, framework, settings, is_authenticated=True),
         "sdk_author": AUTHOR,
         "sdk_language": LANGUAGE,
-        "sdk_version": VERSION,
+        "sdk_version": __version__,
         "url": serve_url,
     }
 
@@ -81,7 +81,7 @@ def introspection(
         "extra": {"is_streaming": False},
         "framework": framework,
         "sdk_language": LANGUAGE,
-        "sdk_version": VERSION,
+        "sdk_version": __version__,
         "serve_origin": settings.serve_origin,
         "serve_path": settings.serve_path,
         "signing_key_hash": _signature.hash_key(keys[0]) if keys else None,

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import stepwell
 from sdk_world import RUN_ID, SIGNING_KEY, Engine, Request, call_asgi, connect, make_client
+
+import stepwell
 from stepwell import Concurrency, Context, Cron, Event, Step, _signature
 from stepwell.serve import AsgiApp
 

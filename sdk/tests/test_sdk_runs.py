@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-import stepwell
 from sdk_world import RUN_ID, SIGNING_KEY, Engine, Request, call_asgi_async, connect, make_client
+
+import stepwell
 from stepwell import Context, Event, NonRetriableError, RetryAfterError, Step, StepError, SyncStep
 from stepwell._replay import hash_step_id
 
@@ -452,7 +453,7 @@ def test_user_code_cannot_swallow_the_end_of_a_call() -> None:
     async def f(ctx: Context, step: Step) -> str:
         try:
             return await step.run("a", lambda: "a")
-        except Exception:
+        except Exception:  # noqa: BLE001  what users write
             return "swallowed"
         finally:
             cleaned.append("finally")

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import stepwell
 from sdk_world import Request, connect, make_client
+
+import stepwell
 from stepwell import _durations, _json, _settings, _signature
 from stepwell._replay import hash_step_id
 
