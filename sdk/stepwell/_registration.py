@@ -42,10 +42,12 @@ def in_band(
     """The answer to a server that asks for the functions directly (protocol 7.3)."""
     return {
         "app_id": app_id,
+        "capabilities": CAPABILITIES,
         "env": settings.env,
         "framework": framework,
         "functions": list_functions(functions, serve_url),
         "inspection": introspection(app_id, functions, framework, settings, is_authenticated=True),
+        "sdk": SDK_HEADER,
         "sdk_author": AUTHOR,
         "sdk_language": LANGUAGE,
         "sdk_version": __version__,

@@ -58,7 +58,7 @@ def test_a_sequence_with_a_repeated_id_executes_each_step_once(is_async: bool) -
         "step a0 -> 206 StepRun:a",
         "step a0 -> 206 Sleep:nap",
         "step a0 -> 206 StepRun:a",
-        'step a0 -> 200 [{"did": "one"}, {"did": "two"}, "01HQRUNRUNRUNRUNRUNRUNRUNR"]',
+        'step a0 -> 200 [{"did": "one"}, {"did": "two"}, "01HQRN0000000000000000RN00"]',
     ]
     ops = [answer.content[0] for answer in engine.answers[:3]]
     assert ops[0]["opts"]["input"] == ["one"]
