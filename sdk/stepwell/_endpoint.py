@@ -143,7 +143,7 @@ class Endpoint:
         """Whatever goes wrong in the SDK itself is answered in a way the server understands and tries again."""
         try:
             return await self._post(request)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  the server must hear of it
             _LOG.exception("The SDK failed while it answered a call.")
             return _answer.refusal(500, "InternalError", f"The SDK failed: {error}", retry=True)
 
