@@ -27,7 +27,7 @@ from stepwell._errors import (
 from stepwell._event import Cron, Event, EventMessage
 from stepwell._function import Concurrency, Function
 from stepwell._step import Context, Step, SyncStep
-from stepwell._version import VERSION as __version__
+from stepwell._version import __version__
 
 __all__ = [
     "Client",

@@ -203,8 +203,7 @@ class AsyncShell:
 
 async def _branch(branch: Callable[[], Awaitable[Any]], mode: Mode) -> Any:
     in_race.set(in_race.get() or mode == "race")
-    value = branch()
-    return await value if inspect.isawaitable(value) else value
+    return await branch()
 
 
 def _end(task: asyncio.Task[Any]) -> Answer:

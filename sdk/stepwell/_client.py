@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from stepwell import _settings
+from stepwell import _settings, _signature
 from stepwell._api import Api
 from stepwell._errors import ConfigError
 from stepwell._event import Sendable, Trigger
@@ -54,6 +54,8 @@ class Client:
             signing_key=signing_key,
             signing_key_fallback=signing_key_fallback,
         )
+        for key in self._settings.signing_keys:
+            _signature.hash_key(key)  # A key that is no key is refused now, not in the middle of a run.
         self._api = Api(self._settings)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="stepwell")
         self._requests = ThreadPoolExecutor(_REQUESTS, thread_name_prefix="stepwell-requests")

@@ -80,7 +80,7 @@ class Endpoint:
             case "PUT" if trusted or self._may_sync_unsigned(request):
                 answer = await self._sync(request, trusted=trusted)
             case "POST" if trusted:
-                answer = await self._post(request)
+                answer = await self._post_safely(request)
             case "GET" | "PUT" | "POST":
                 return self._refuse_stranger()
             case _:
@@ -138,6 +138,14 @@ class Endpoint:
             return Answer(reply.status, _json.encode(told), out_of_band)
         told = {"message": heard or "Successfully registered", "modified": bool(said.get("modified"))}
         return Answer(200, _json.encode(told), out_of_band)
+
+    async def _post_safely(self, request: Request) -> Answer:
+        """Whatever goes wrong in the SDK itself is answered in a way the server understands and tries again."""
+        try:
+            return await self._post(request)
+        except Exception as error:  # noqa: BLE001  the server must hear of it
+            _LOG.exception("The SDK failed while it answered a call.")
+            return _answer.refusal(500, "InternalError", f"The SDK failed: {error}", retry=True)
 
     async def _post(self, request: Request) -> Answer:
         if request.parameter("probe") == "trust":

@@ -64,7 +64,7 @@ def to_message(event: Sendable) -> EventMessage:
 def _from_mapping(event: Mapping[str, Any]) -> EventMessage:
     unknown = set(event) - set(EventMessage.__struct_fields__)
     if unknown:
-        raise ValueError(f"An event has no field {sorted(unknown)[0]!r}: put your own values into 'data'.")
+        raise ValueError(f"An event has no field {min(unknown)!r}: put your own values into 'data'.")
     try:
         return EventMessage(**event)
     except TypeError:

@@ -30,6 +30,14 @@ class Reply:
     body: bytes
 
 
+@dataclass(frozen=True)
+class _Message:
+    method: str
+    path: str
+    body: bytes | None
+    headers: dict[str, str]
+
+
 class Connections:
     """A pool of open connections, safe for threads."""
 
@@ -47,15 +55,16 @@ class Connections:
         parts = urlsplit(url)
         origin = (parts.scheme, parts.netloc)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        message = _Message(method, path, body, dict(headers))
         with self._lock:
             kept = self._idle[origin].pop() if self._idle[origin] else None
         if kept is not None:
             try:
-                return self._exchange(kept, origin, method, path, body, headers)
+                return self._exchange(kept, origin, message)
             except UnreachableError as error:
                 if isinstance(error.__cause__, TimeoutError):
                     raise
-        return self._exchange(self._open(*origin), origin, method, path, body, headers)
+        return self._exchange(self._open(*origin), origin, message)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -72,17 +81,9 @@ class Connections:
             self._tls = ssl.create_default_context()
         return http.client.HTTPSConnection(netloc, timeout=TIMEOUT_S, context=self._tls)
 
-    def _exchange(
-        self,
-        connection: http.client.HTTPConnection,
-        origin: tuple[str, str],
-        method: str,
-        path: str,
-        body: bytes | None,
-        headers: Mapping[str, str],
-    ) -> Reply:
+    def _exchange(self, connection: http.client.HTTPConnection, origin: tuple[str, str], message: _Message) -> Reply:
         try:
-            connection.request(method, path, body=body, headers=dict(headers))
+            connection.request(message.method, message.path, body=message.body, headers=message.headers)
             answer = connection.getresponse()
             reply = Reply(answer.status, answer.read())
         except (OSError, http.client.HTTPException) as error:

@@ -7,7 +7,7 @@ from typing import Any
 from stepwell import _signature
 from stepwell._function import Function
 from stepwell._settings import Settings
-from stepwell._version import AUTHOR, LANGUAGE, SDK_HEADER, VERSION
+from stepwell._version import AUTHOR, LANGUAGE, SDK_HEADER, __version__
 
 CAPABILITIES = {"trust_probe": "v1", "in_band_sync": "v1"}
 
@@ -42,13 +42,15 @@ def in_band(
     """The answer to a server that asks for the functions directly (protocol 7.3)."""
     return {
         "app_id": app_id,
+        "capabilities": CAPABILITIES,
         "env": settings.env,
         "framework": framework,
         "functions": list_functions(functions, serve_url),
         "inspection": introspection(app_id, functions, framework, settings, is_authenticated=True),
+        "sdk": SDK_HEADER,
         "sdk_author": AUTHOR,
         "sdk_language": LANGUAGE,
-        "sdk_version": VERSION,
+        "sdk_version": __version__,
         "url": serve_url,
     }
 
@@ -81,7 +83,7 @@ def introspection(
         "extra": {"is_streaming": False},
         "framework": framework,
         "sdk_language": LANGUAGE,
-        "sdk_version": VERSION,
+        "sdk_version": __version__,
         "serve_origin": settings.serve_origin,
         "serve_path": settings.serve_path,
         "signing_key_hash": _signature.hash_key(keys[0]) if keys else None,

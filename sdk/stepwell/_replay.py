@@ -228,13 +228,12 @@ class Replay:
     def settle(self, slot: Slot, outcome: Outcome, started_ns: int) -> Save | Answer:
         """Take the end of a step's work; `started_ns` is unix time in nanoseconds."""
         timing = {"a": started_ns, "b": max(0, time.time_ns() - started_ns)}
-        if outcome.error is None:
-            try:
-                body = _json.encode(outcome.value)
-            except UnserializableError as error:
-                outcome = Outcome(error=error)
         if outcome.error is not None:
             return self._report_error(slot, outcome.error, timing)
+        try:
+            body = _json.encode(outcome.value)
+        except UnserializableError as error:
+            return self._report_error(slot, error, timing)
         op = slot.to_op("StepRun", data=_json.raw(body), timing=timing, **self._input(slot))
         # User code gets the value as every later call will see it: written as JSON and read again.
         value = _json.decode(body)

@@ -100,7 +100,7 @@ def derive_seed(run_id: str, hashed_id: str) -> str:
 
 
 def _checked(step_id: str) -> str:
-    if not isinstance(step_id, str) or not step_id:
+    if not step_id:
         raise ValueError("A step needs an id: a text that says what the step does, such as 'charge-payment'.")
     return step_id
 

@@ -1,8 +1,12 @@
-"""Keep the machine's own settings out of the tests."""
+"""Keep the machine's own settings out of the tests, and let them find their world under any way of importing."""
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ import stepwell
 from stepwell import _http, _signature
 from stepwell.serve import AsgiApp
 
-RUN_ID = "01HQRUNRUNRUNRUNRUNRUNRUNR"
+RUN_ID = "01HQRN0000000000000000RN00"
 SIGNING_KEY = "signkey-test-0123456789abcdef"
 
 

@@ -212,7 +212,7 @@ def test_an_in_band_sync_answers_with_the_functions_at_the_address_the_server_us
         content["functions"][0]["steps"]["step"]["runtime"]["url"]
         == "https://public.test/api/inngest?fnId=app-order&stepId=step"
     )
-    assert (content["app_id"], content["sdk_language"], content["sdk_author"]) == ("app", "py", "stepwell")
+    assert (content["app_id"], content["sdk_language"], content["sdk_author"]) == ("app", "stepwell-py", "stepwell")
     assert content["inspection"]["authentication_succeeded"] is True
 
 
@@ -315,3 +315,16 @@ def test_the_public_address_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_function_that_cannot_work_is_refused_when_it_is_declared(declare: Callable[[stepwell.Client], Any]) -> None:
     with pytest.raises(stepwell.ConfigError):
         declare(make_client())
+
+
+def test_a_failure_of_the_sdk_itself_is_answered_so_that_the_server_tries_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise LookupError("lost")
+
+    monkeypatch.setattr("stepwell._endpoint.Replay", fail)
+    app, _ = make_app()
+    answer = call_asgi(app, "POST", f"{URL}?fnId=app-order&stepId=step", Engine(app, "app-order").body_of("step", 0))
+    assert (answer.status, answer.content["message"]) == (500, "The SDK failed: lost")
+    assert "x-inngest-sdk" in answer.headers

@@ -59,7 +59,7 @@ def test_a_header_that_is_no_signature_is_refused(header: str | None) -> None:
 
 def test_a_signing_key_that_is_no_hex_is_refused_with_advice() -> None:
     with pytest.raises(stepwell.ConfigError, match="keys page"):
-        _signature.bearer("signkey-prod-xyz")
+        make_client(signing_key="signkey-prod-xyz")
 
 
 @pytest.mark.parametrize("vector", vectors("step-ids"), ids=lambda vector: f"{vector['id']}-{vector['index']}")

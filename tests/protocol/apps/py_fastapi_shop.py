@@ -8,7 +8,7 @@ A RetryAfterError raised inside a step reaches the server as a function error of
 """
 
 import asyncio
-import datetime
+import datetime as dt
 import logging
 import os
 from typing import Any
@@ -50,7 +50,7 @@ async def fulfil_order(ctx: inngest.Context) -> dict[str, Any]:
         try:
             return bank.charge(order_id, total, ctx.attempt)
         except bank.BankBusyError as busy:
-            after = datetime.timedelta(seconds=busy.retry_after_s)
+            after = dt.timedelta(seconds=busy.retry_after_s)
             raise inngest.RetryAfterError(str(busy), after, quiet=True) from busy
 
     async def pack_order() -> str:
@@ -72,7 +72,7 @@ async def fulfil_order(ctx: inngest.Context) -> dict[str, Any]:
     if fraud["risk"] == "high":
         raise inngest.NonRetriableError(f"Order {order_id} looks like fraud.")
     charge_id = await ctx.step.run("charge-payment", charge_payment, cents + tax)
-    await ctx.step.sleep("wait-before-packing", datetime.timedelta(seconds=2))
+    await ctx.step.sleep("wait-before-packing", dt.timedelta(seconds=2))
     tracking = await ctx.step.run("pack-order", pack_order)
     confirmation = await ctx.step.run("send-confirmation", send_confirmation)
     return {
