@@ -4,6 +4,7 @@ Whoever adds a page or an endpoint adds its router to `ROUTERS`. The process sta
 until the database is there, what needs it answers 503 `storage_unavailable` with `Retry-After`.
 """
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -12,8 +13,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import Litestar
-from litestar.contrib.jinja import JinjaTemplateEngine
 from litestar.di import Provide
+from litestar.plugins.jinja import JinjaTemplateEngine
 from litestar.static_files import create_static_files_router
 from litestar.template import TemplateConfig
 from litestar.types import ASGIApp, ControllerRouterHandler
@@ -35,6 +36,7 @@ from app.web import errors, health
 from app.web.api import checkpoint, register, runs
 from app.web.api.events import EventsDoor
 from app.web.assets import Assets
+from app.web.guards import DEPENDENCIES
 from app.web.headers import Headers
 from app.web.pages import auth
 from app.web.site import Site, provide_site
@@ -64,7 +66,7 @@ def create_app(settings: Settings | None = None, *, routers: Sequence[Controller
     site = make_site(settings)
     application = Litestar(
         route_handlers=[*ROUTERS, *routers, *_static()],
-        dependencies={"site": Provide(provide_site)},
+        dependencies={"site": Provide(provide_site), **DEPENDENCIES},
         exception_handlers=errors.HANDLERS,
         lifespan=[_lifespan],
         template_config=TemplateConfig(instance=JinjaTemplateEngine.from_environment(make_templates(settings))),
@@ -155,8 +157,7 @@ def make_templates(settings: Settings) -> Environment:
 async def _lifespan(application: Litestar) -> AsyncIterator[None]:
     site: Site = application.state.site
     try:
-        await site.ingest.start()
-        await site.pages.start()
+        await asyncio.gather(site.ingest.start(), site.pages.start())
         site.events.start()
         yield
     finally:

@@ -51,7 +51,7 @@ class Passwords:
         self._threads = ThreadPoolExecutor(max_workers=at_once, thread_name_prefix="passwords")
         # A well-formed hash of no password, with our parameters: verifying against it costs what a real one costs.
         salt, digest = (b64encode(bytes(n)).decode().rstrip("=") for n in (16, 32))
-        self._nobodys = f"$argon2id$v=19$m={memory_kib},t={rounds},p=1${salt}${digest}"
+        self.nobodys = f"$argon2id$v=19$m={memory_kib},t={rounds},p=1${salt}${digest}"
 
     async def hash(self, password: str) -> str:
         """Make the text to store. Check with `check_password` first; this only hashes."""
@@ -60,7 +60,7 @@ class Passwords:
     async def verify(self, password: str, stored: str | None) -> Verdict:
         """Compare with a stored hash; for none (unknown person, no password) do the same work and say no."""
         right, new_hash = await self._in_thread(
-            functools.partial(self._hasher.verify_and_update, _normal(password)[:LONGEST], stored or self._nobodys)
+            functools.partial(self._hasher.verify_and_update, _normal(password)[:LONGEST], stored or self.nobodys)
         )
         if stored is None or not right:
             return Verdict(False)

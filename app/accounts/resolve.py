@@ -123,6 +123,11 @@ class Remembered(Generic[K, V]):
         self._no: dict[K, float] = {}
         self._asking: dict[K, asyncio.Task[V | None]] = {}
 
+    @property
+    def size(self) -> int:
+        """How many answers are kept, believed or not."""
+        return len(self._yes) + len(self._no)
+
     async def get(self, key: K) -> V | None:
         """The answer, at most `FRESH` (a no: `FRESH_NO`) seconds old."""
         now = self._now()

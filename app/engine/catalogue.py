@@ -79,9 +79,8 @@ class Catalogue:
         lock = self._loading.setdefault(scope.environment_id, asyncio.Lock())
         async with lock:
             again = self._views.get(scope.environment_id)
-            if again is not None and again is not found:
-                if version is None or again.version >= version:
-                    return again
+            if again is not None and again is not found and (version is None or again.version >= version):
+                return again
             view = await self._load(scope)
             self._views.pop(scope.environment_id, None)
             self._views[scope.environment_id] = view

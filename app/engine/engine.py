@@ -8,6 +8,7 @@ It starts before and apart from arq and works with Redis absent: then the bell i
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -234,10 +235,8 @@ class Engine:
                 pause = 0.5
                 continue
             if timeout > 0:
-                try:
+                with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), timeout)
-                except TimeoutError:
-                    pass
             self._wake.clear()
 
     async def _round(self) -> float:

@@ -191,7 +191,7 @@ class Execute:
             item.key,
             item.attempt,
             started_at,
-            _detail(hot, item, called, max(0.0, queued_ms)),
+            _detail(item, called, max(0.0, queued_ms)),
         )
         return Replied(item.key, called.reply), told
 
@@ -226,7 +226,7 @@ def _reported_step(item: LeasedItem, reply: Reply) -> str | None:
     return None
 
 
-def _detail(hot: HotRun, item: LeasedItem, called: Called, queued_ms: float) -> bytes:
+def _detail(item: LeasedItem, called: Called, queued_ms: float) -> bytes:
     """The journal's line of a call, as the run page reads it."""
     reply = called.reply
     error: bytes | None = None

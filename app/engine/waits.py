@@ -23,13 +23,13 @@ async def waits_ended_by(connection: Any, row: Any) -> list[tuple[RunId, Happeni
     """The runs that a claimed event resumes, with what they are told. `row` is one of `claim` (sql/inbox.sql)."""
     found: list[tuple[RunId, Happening]] = []
     if row["correlation"] is not None:
-        for pause in await fetch(
+        children = await fetch(
             connection,
             named("inbox", "pause_of_child"),
             environment=row["environment_id"],
             correlation=row["correlation"],
-        ):
-            found.append((pause["run_id"], _of_child(pause["step_key"], row["payload"])))
+        )
+        found += [(pause["run_id"], _of_child(pause["step_key"], row["payload"])) for pause in children]
     paths = [
         r["match_path"]
         for r in await fetch(

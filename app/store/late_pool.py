@@ -1,7 +1,6 @@
 """A pool for a database that may come later: processes start without it and work as soon as it is there."""
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -32,6 +31,7 @@ class LatePool:
         self._open_pool = open_pool
         self._pool: Pool | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._tried = asyncio.Event()
         self.last_failure: str = ""
 
     @property
@@ -39,17 +39,18 @@ class LatePool:
         """Say whether the database has been reached since the start."""
         return self._pool is not None
 
-    async def start(self, *, patience: float = 5.0) -> None:
-        """Open now if it can be done within `patience` seconds; else go on trying in the background."""
+    async def start(self) -> None:
+        """Try once to open; if that fails, go on trying in the background."""
         self._opening = asyncio.create_task(self._keep_trying())
-        await asyncio.wait({self._opening}, timeout=patience)
+        await self._tried.wait()
+        await asyncio.sleep(0)
+        self._fail_with_mistake()
 
     async def stop(self) -> None:
         """Give up trying and close what is open; connections in use get two seconds."""
         if self._opening is not None:
             self._opening.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._opening
+            await asyncio.wait({self._opening})
         if self._pool is not None:
             pool, self._pool = self._pool, None
             try:
@@ -60,8 +61,14 @@ class LatePool:
     def __getattr__(self, name: str) -> Any:
         """Pass everything else on to the real pool."""
         if self._pool is None:
+            self._fail_with_mistake()
             raise StorageUnavailable
         return getattr(self._pool, name)
+
+    def _fail_with_mistake(self) -> None:
+        """Raise what ended the attempts, if it was not an absent database but a mistake of ours."""
+        if self._opening is not None and self._opening.done() and not self._opening.cancelled():
+            self._opening.result()
 
     async def _keep_trying(self) -> None:
         wait = _FIRST_WAIT
@@ -71,5 +78,7 @@ class LatePool:
                 return
             except _NOT_YET as failure:
                 self.last_failure = type(failure).__name__
+            finally:
+                self._tried.set()
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LONGEST_WAIT)

@@ -1,6 +1,7 @@
 """Who may: from a browser's cookie to a person in an account, from a slug to an environment, from a role to a yes.
 
-Routers of pages use `guards=[require_person]` and the dependencies `principal` and `environment` of `PERSON`.
+Routers of pages use `guards=[require_person]`; their handlers ask for `principal: NamedDependency[Principal]` and,
+below `/env/{slug:str}`, for `environment: NamedDependency[Environment]`.
 `require_person` also holds every unsafe method to the two proofs against forged requests: the browser says that the
 request comes from our own pages, and it brings the session's token (form field `csrf_token` or header `x-csrf-token`).
 """
@@ -12,8 +13,9 @@ from urllib.parse import urlsplit
 
 from litestar import Request
 from litestar.connection import ASGIConnection
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 from litestar.handlers import BaseRouteHandler
+from litestar.params import FromPath
 
 from app.accounts import login
 from app.accounts.bootstrap import DEV_EMAIL, DEV_USER_ID
@@ -150,7 +152,9 @@ async def provide_principal(request: AnyRequest) -> Principal:
     return principal
 
 
-async def provide_environment(principal: Principal, slug: str, site: Site) -> Environment:
+async def provide_environment(
+    principal: NamedDependency[Principal], slug: FromPath[str], site: NamedDependency[Site]
+) -> Environment:
     """Dependency `environment` for paths with `{slug:str}`: one of the person's own account, else not found."""
     async with tenant(site.pages, principal.account_id, principal.user_id) as conn:
         environment = await accounts.find_environment(conn, principal.account_id, slug)
@@ -159,10 +163,11 @@ async def provide_environment(principal: Principal, slug: str, site: Site) -> En
     return environment
 
 
-PERSON: dict[str, Provide] = {"principal": Provide(provide_principal)}
-"""Dependencies of pages that need somebody signed in."""
-IN_ENVIRONMENT: dict[str, Provide] = {**PERSON, "environment": Provide(provide_environment)}
-"""Dependencies of pages below `/env/{slug:str}`."""
+DEPENDENCIES: dict[str, Provide] = {
+    "principal": Provide(provide_principal),
+    "environment": Provide(provide_environment),
+}
+"""For the application: looked up only for handlers that ask for them."""
 
 
 def is_same_origin(*, site: str | None, origin: str | None, host: str, base_url: str) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 from litestar import Request, Response, Router, get, post
 from litestar.datastructures import Cookie
+from litestar.di import NamedDependency
 from litestar.response import Redirect, Template
 
 from app.accounts import login
@@ -23,12 +24,12 @@ AnyRequest = Request[Any, Any, Any]
 
 _LARGEST_FORM_BYTES = 16 * 1024
 _EMAIL_MISSING = "Enter your e-mail address."
-_PASSWORD_MISSING = "Enter your password."  # noqa: S105 - a sentence, not a password
+_PASSWORD_MISSING = "Enter your password."
 _WRONG = "E-mail address or password is wrong."
 
 
 @get("/login", name="login")
-async def show_login(request: AnyRequest, site: Site) -> Response[Any]:
+async def show_login(request: AnyRequest, site: NamedDependency[Site]) -> Response[Any]:
     """Show the form, or go on when somebody is signed in already."""
     target = local_path(request.query_params.get("next"))
     if await find_principal(request) is not None:
@@ -37,7 +38,7 @@ async def show_login(request: AnyRequest, site: Site) -> Response[Any]:
 
 
 @post("/login", guards=[require_same_origin], request_max_body_size=_LARGEST_FORM_BYTES)
-async def submit_login(request: AnyRequest, site: Site) -> Response[Any]:
+async def submit_login(request: AnyRequest, site: NamedDependency[Site]) -> Response[Any]:
     """Sign in and go on to `next`; else the form again, with the address kept and a sentence beside what is wrong."""
     if site.is_dev:
         return Redirect("/", status_code=303)
@@ -72,7 +73,7 @@ async def submit_login(request: AnyRequest, site: Site) -> Response[Any]:
 
 
 @post("/logout", guards=[require_person], request_max_body_size=_LARGEST_FORM_BYTES)
-async def submit_logout(request: AnyRequest, site: Site) -> Response[Any]:
+async def submit_logout(request: AnyRequest, site: NamedDependency[Site]) -> Response[Any]:
     """End the session and show the login."""
     session_id = session_id_of(request)
     if session_id is not None:
@@ -80,7 +81,9 @@ async def submit_logout(request: AnyRequest, site: Site) -> Response[Any]:
     return Redirect("/login", status_code=303, cookies=[session_cookie(site, "", max_age=0)])
 
 
-def session_cookie(site: Site, session_id: str, *, max_age: int = int(ABSOLUTE.total_seconds())) -> Cookie:
+def session_cookie(
+    site: NamedDependency[Site], session_id: str, *, max_age: int = int(ABSOLUTE.total_seconds())
+) -> Cookie:
     """The cookie that carries a session id: for this host only, out of reach of scripts, `Secure` over TLS."""
     return Cookie(
         key=site.cookie_name,

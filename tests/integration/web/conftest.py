@@ -4,37 +4,23 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.adapters.sealing import Sealer
-from app.store.db import Pool, open_engine_pool, open_page_pool
+from app.store.db import Pool, open_engine_pool
 from tests.integration.accounts.databases import database_url
-from tests.integration.accounts.world import SECRET_KEY, CountingPasswords
+from tests.integration.web.site import Client, running, settings_for
 
 __all__ = ["database_url"]
 
 
 @pytest.fixture
+async def client(database_url: str) -> AsyncIterator[Client]:
+    """Give a client of the running application."""
+    async with running(settings_for(database_url)) as client:
+        yield client
+
+
+@pytest.fixture
 async def engine_pool(database_url: str) -> AsyncIterator[Pool]:
     """Give a pool that sees all tenants."""
-    pool = await open_engine_pool(database_url, size=4)
+    pool = await open_engine_pool(database_url, size=2)
     yield pool
     await pool.close()
-
-
-@pytest.fixture
-async def page_pool(database_url: str) -> AsyncIterator[Pool]:
-    """Give a pool under row-level security."""
-    pool = await open_page_pool(database_url, size=4)
-    yield pool
-    await pool.close()
-
-
-@pytest.fixture
-def passwords() -> CountingPasswords:
-    """Give cheap, counting passwords."""
-    return CountingPasswords()
-
-
-@pytest.fixture
-def sealer() -> Sealer:
-    """Give the sealer of the test secret."""
-    return Sealer(SECRET_KEY)
