@@ -12,7 +12,7 @@ from app.supervise.identity import ServerUser
 from app.supervise.state import SYSTEM_STATE, Running, State, StateLocked, data_folder, is_free
 
 AS_WE_ARE = ServerUser(None, None)
-STRANGER = ServerUser(54321, 54321)
+STRANGER = ServerUser(os.geteuid() + 4321, os.getegid() + 4321)
 NOTE = Running(1, "up", "postgresql://x/y", "redis://x", "http://127.0.0.1:8288", "k" * 64)
 
 
