@@ -218,11 +218,11 @@ class App:
 
 @st.composite
 def programs(draw: st.DrawFn) -> tuple[Node, ...]:
-    """Up to about a dozen steps: sequences, groups, races, each perhaps inside another."""
+    """Mostly five to thirty steps: sequences, groups, races, each perhaps inside another."""
     names = iter(range(1_000))
 
     def nodes(depth: int, most: int, in_race: bool) -> tuple[Node, ...]:
-        return tuple(node(depth, in_race) for _ in range(draw(st.integers(1, most))))
+        return tuple(node(depth, in_race) for _ in range(draw(st.integers(min(most, 2), most))))
 
     def node(depth: int, in_race: bool) -> Node:
         if depth and draw(st.integers(0, 2)) == 0:
@@ -233,7 +233,7 @@ def programs(draw: st.DrawFn) -> tuple[Node, ...]:
         fails = draw(st.sampled_from((0, 0, 0, 1, 99))) if act is Act.RUN else 0
         return Do(f"s{next(names)}", act, fails, fails == 99 and draw(st.booleans()), in_race)
 
-    return nodes(2, 4, in_race=False)
+    return nodes(2, 6, in_race=False)
 
 
 STYLES = st.builds(

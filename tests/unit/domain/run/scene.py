@@ -33,6 +33,8 @@ class Scene:
     def happen(self, happening: Happening, now: datetime = NOW) -> list[Effect]:
         effects = advance(self.run, happening, now)
         before, self.run = self.run, committed(self.run, effects)
+        if before.status is not self.run.status:
+            self.arrows.add((str(before.status), str(self.run.status)))
         for key, step in self.run.steps.items():
             old = before.steps.get(key)
             if old is None or old.state is not step.state:

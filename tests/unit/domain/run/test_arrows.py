@@ -4,6 +4,7 @@ from random import Random
 
 import pytest
 
+from app.domain.run.happenings import CancelRequested, Poisoned
 from app.domain.run.state import ENDED, RUN_ARROWS, SETTLED, STEP_ARROWS, RunStatus, StepState
 from tests.unit.domain.run.programs import Act, Do, Fork, Node, Style
 from tests.unit.domain.run.scene import Scene, failed_step, planned, sleeping, waiting
@@ -33,6 +34,8 @@ def _taken() -> set[tuple[str, str]]:
         scene.reply("start", failed_step("x"))
         scene.reply("start", reported)
         scene.finish("start" if "start" in scene.run.items else next(iter(scene.run.items)))
+    Scene(arrows=arrows).happen(CancelRequested("api"))
+    Scene(arrows=arrows).happen(Poisoned("start"))
     scene = Scene(arrows=arrows)
     scene.reply("start", waiting("w"))
     scene.resume("w", is_error=True)

@@ -24,12 +24,18 @@ _UNHURRIED = settings(
 )
 
 
+#: A history takes about 6 ms of an idle core; a loaded machine may take ten times that.
+_PATIENCE = pytest.mark.timeout(max(HISTORIES * 0.1, 60))
+
+
+@_PATIENCE
 @settings(_UNHURRIED, max_examples=HISTORIES)
 @given(program=programs(), style=STYLES, seed=st.integers(0, 2**32))
 def test_every_history_keeps_the_laws(program: tuple[Node, ...], style: Style, seed: int) -> None:
     World(program, style, seed).live()
 
 
+@_PATIENCE
 @settings(_UNHURRIED, max_examples=max(HISTORIES // 15, 20))
 @given(program=programs(), style=STYLES, seeds=st.tuples(st.integers(0, 2**32), st.integers(0, 2**32)))
 def test_the_order_of_completions_does_not_change_the_outcome(

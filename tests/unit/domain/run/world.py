@@ -80,7 +80,7 @@ class World:
     program: tuple[Node, ...]
     style: Style
     seed: int
-    faults: int = 25
+    faults: int = 40
     decide: Advance | None = None
     arrows: set[Arrow] = field(default_factory=set)
 
@@ -169,25 +169,30 @@ class World:
             self._happen(Replied(call.item_key, said))
 
     def _fault(self) -> None:
-        chance = self.rng.random()
-        if chance < 0.5 and self.calls:
-            lost = self.rng.choice(self.calls)
-            if self.rng.random() < 0.5:
-                self.calls.remove(lost)  # the worker died; its lease runs out
-            self.fences[lost.item_key] += 1
-            self.lines.append(f"  lost {lost.item_key}")
-            if lost in self.calls:
-                self._take_over(lost)
-        elif chance < 0.9 and self.past:
-            self._repeat(self.rng.choice(self.past))
-        elif chance < 0.92:
-            self._happen(CancelRequested("api"))
-        elif chance < 0.94:
-            self._happen(Poisoned(self.rng.choice(list(self.run.items))))
-        elif chance < 0.97:
-            self._happen(Replied("nobody", Failed(ERROR, "app_error")))
-        elif self.run.steps:
-            self._happen(Resumed(self.rng.choice(list(self.run.steps)), b"null"))
+        match self.rng.choices(("lost", "repeat", "late", "early", "cancel", "poison"), (50, 40, 4, 4, 1, 1))[0]:
+            case "lost" if self.calls:
+                self._lose(self.rng.choice(self.calls))
+            case "repeat" if self.past:
+                self._repeat(self.rng.choice(self.past))
+            case "late":
+                self._happen(Replied("nobody", Failed(ERROR, "app_error")))
+            case "early" if self.run.steps:
+                self._happen(Resumed(self.rng.choice(list(self.run.steps)), b"null"))
+            case "cancel":
+                self._happen(CancelRequested("api"))
+            case "poison":
+                self._happen(Poisoned(self.rng.choice(list(self.run.items))))
+            case _:
+                self._step()
+
+    def _lose(self, call: Call) -> None:
+        """The worker died and its lease runs out; or it is only frozen, and will speak later."""
+        self.fences[call.item_key] += 1
+        self.lines.append(f"  lost {call.item_key}")
+        if self.rng.random() < 0.5:
+            self.calls.remove(call)
+        else:
+            self._take_over(call)
 
     def _take_over(self, zombie: Call) -> None:
         """Another worker calls while the first one, frozen, still holds its answer."""
