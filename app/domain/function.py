@@ -60,7 +60,7 @@ class Function:
 def function_of(
     config: FunctionConfig,
     *,
-    id: FunctionId,
+    function_id: FunctionId,
     app_id: AppId,
     app_name: str,
     version: int,
@@ -69,7 +69,7 @@ def function_of(
 ) -> Function:
     """The function a config describes, under the ids the store gave it."""
     return Function(
-        id=id,
+        id=function_id,
         app_id=app_id,
         app_name=app_name,
         slug=config.slug,
