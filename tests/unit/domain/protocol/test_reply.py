@@ -461,7 +461,7 @@ def test_an_answer_that_never_came_is_an_error_too(kind: TransportFault) -> None
     assert code == kind
     assert "connection refused" in error["message"]
     assert error["data"] is None
-    is_final = kind in ("app_address_blocked", "app_redirect_blocked", "app_response_too_large")
+    is_final = kind in ("app_url_invalid", "app_address_blocked", "app_redirect_blocked", "app_response_too_large")
     assert (reply.is_fatal, reply.no_retry) == ((True, True) if is_final else (False, None))
 
 
