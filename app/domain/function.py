@@ -60,7 +60,7 @@ class Function:
 def function_of(
     config: FunctionConfig,
     *,
-    function_id: FunctionId,
+    id: FunctionId,  # noqa: A002 - the field it becomes
     app_id: AppId,
     app_name: str,
     version: int,
@@ -69,7 +69,7 @@ def function_of(
 ) -> Function:
     """The function a config describes, under the ids the store gave it."""
     return Function(
-        id=function_id,
+        id=id,
         app_id=app_id,
         app_name=app_name,
         slug=config.slug,

@@ -351,7 +351,7 @@ def test_the_checksum_sees_settings_and_nothing_else() -> None:
 def test_a_function_knows_its_attempts_and_what_batching_switches_off() -> None:
     def made(config: FunctionConfig) -> Function:
         ids = FunctionId(UUID(int=1)), AppId(UUID(int=2))
-        return function_of(config, function_id=ids[0], app_id=ids[1], app_name="my-app", version=3)
+        return function_of(config, id=ids[0], app_id=ids[1], app_name="my-app", version=3)
 
     config = _config(retries=2, idempotency="event.id")
     function = made(config)
