@@ -1,7 +1,8 @@
 """Addresses of apps: one form for storing and calling, one for telling whether two mean the same place."""
 
+from functools import lru_cache
 from typing import Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 #: Query parameters that belong to the protocol, not to the app's address (protocol 7.1).
 PROTOCOL_PARAMETERS: Final = frozenset({"fnId", "stepId", "step", "probe", "deployId"})
@@ -49,3 +50,16 @@ def same_place(url: str) -> str:
         return urlunsplit(parts)
     place = "localhost" if parts.port is None else f"localhost:{parts.port}"
     return urlunsplit(parts._replace(netloc=place))
+
+
+def call_url(base_url: str, fn_slug: str, step_id: str) -> str:
+    """Where to send a call: the registered address with `fnId` and `stepId` set, whatever it had (go writes `step=`)."""
+    return _address(base_url, fn_slug) + step_id
+
+
+@lru_cache(maxsize=1024)
+def _address(base_url: str, fn_slug: str) -> str:
+    """Everything of a call's address but the step. The same few for ever, so they are remembered."""
+    bare = normalise_url(base_url)
+    joint = "&" if "?" in bare else "?"
+    return f"{bare}{joint}fnId={quote(fn_slug, safe='')}&stepId="

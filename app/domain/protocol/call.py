@@ -1,18 +1,15 @@
-"""What is sent to an app: body, headers and address of a call request (protocol 3.1 and 10).
+"""What is sent to an app: body and headers of a call request (protocol 3.1 and 10).
 
 The body is put together from texts that are canonical already, in the order their keys have in canonical JSON. Nothing is
 parsed or sorted but the step ids, so a call costs as much as copying its bytes, and what is signed is what is sent.
-Comes from `engine/execute.py`; goes out through `engine/dispatch.py`.
+The address is made in `addresses.py`. Comes from `engine/execute.py`; goes out through `engine/dispatch.py`.
 """
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import Final, Literal
-from urllib.parse import quote
 
 from app.domain.canonical import text
 from app.domain.limits import MAX_CALL_BYTES
-from app.domain.protocol.addresses import normalise_url
 
 #: `stepId` of a discovery call; a targeted call has the step's hash instead.
 DISCOVERY: Final = "step"
@@ -110,16 +107,3 @@ def call_headers(
         if tracestate is not None:
             headers["tracestate"] = tracestate
     return headers
-
-
-def call_url(base_url: str, fn_slug: str, step_id: str) -> str:
-    """Where to send a call: the registered address with `fnId` and `stepId` set, whatever it had (go writes `step=`)."""
-    return _address(base_url, fn_slug) + step_id
-
-
-@lru_cache(maxsize=1024)
-def _address(base_url: str, fn_slug: str) -> str:
-    """Everything of a call's address but the step. The same few for ever, so they are remembered."""
-    bare = normalise_url(base_url)
-    joint = "&" if "?" in bare else "?"
-    return f"{bare}{joint}fnId={quote(fn_slug, safe='')}&stepId="

@@ -1,7 +1,6 @@
 import pytest
 
-from app.domain.protocol.addresses import is_app_address, normalise_url, same_place
-from app.domain.protocol.call import call_url
+from app.domain.protocol.addresses import call_url, is_app_address, normalise_url, same_place
 from tests.unit.domain.vectors import exchanges
 
 
