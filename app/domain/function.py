@@ -60,7 +60,7 @@ class Function:
 def function_of(
     config: FunctionConfig,
     *,
-    id: FunctionId,
+    id: FunctionId,  # noqa: A002 - the field it becomes
     app_id: AppId,
     app_name: str,
     version: int,

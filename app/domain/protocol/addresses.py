@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 PROTOCOL_PARAMETERS: Final = frozenset({"fnId", "stepId", "step", "probe", "deployId"})
 
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
-_LOCAL = frozenset({"localhost", "127.0.0.1", "0.0.0.0", "::1"})
+_LOCAL = frozenset({"localhost", "127.0.0.1", "0.0.0.0", "::1"})  # noqa: S104 - compared with, never bound to
 
 
 def is_app_address(url: str) -> bool:

@@ -63,9 +63,11 @@ class Fields:
         self.slug = slug if isinstance(slug, str) else ""
 
     def wrong(self, where: str, message: str, code: str = "config_invalid") -> None:
+        """Report what makes the registration fail."""
         self.findings.problems.append(Problem(self.slug, where, code, message))
 
     def warn(self, where: str, message: str) -> None:
+        """Report what has no effect."""
         self.findings.warnings.append(Problem(self.slug, where, "no_effect", message))
 
     def section(self, name: str) -> dict[str, Any]:
@@ -76,12 +78,14 @@ class Fields:
         return lower(value) if isinstance(value, dict) else {}
 
     def items(self, name: str) -> list[Any]:
+        """The elements of a setting that is a list; none when it is not set."""
         value = self.fields.get(name)
         if value is not None and not isinstance(value, list):
             self.wrong(name, f"{name} is a list.")
         return value if isinstance(value, list) else []
 
     def count(self, where: str, value: object, *, default: int) -> int:
+        """A whole number from 0 up; `default` when it is not set or was reported."""
         if value is None:
             return default
         if type(value) is not int or value < 0:
@@ -134,6 +138,7 @@ class Fields:
         return value
 
     def is_pattern(self, value: object) -> bool:
+        """Whether a trigger may listen to this name or pattern."""
         return (
             isinstance(value, str)
             and 0 < len(value) <= MAX_TRIGGER_NAME_CHARS

@@ -153,7 +153,7 @@ class _Reader(Fields):
         """The object as sent, but with its address in one form: `?deployId=…` would make each deploy look new."""
         stored = dict(self.value)
         for key in stored:
-            if key.lower() == "steps" and step:
+            if key.lower() == "steps":
                 stored[key] = {"step": {**step, "runtime": {**runtime, "url": normalise_url(url)}}}
         return canonical.encode(stored)
 

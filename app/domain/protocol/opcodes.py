@@ -58,10 +58,10 @@ class Op:
 
     `wake_at`/`wake_after`: a sleep's end or a wait's expiry, absolute or relative, whichever the SDK sent (12.3);
     both None when the op has none. `memo` is the value the step will have in `steps` (protocol 10.3), already
-    wrapped: `{"data":…}` for a result, `{"error":…}` for an error; None for ops that carry no result yet.
+    wrapped: `{"data":…}` for a result, `{"error":…}` for an error; None for ops that carry no result yet. The run's
+    result (`RunComplete`, `SyncRunComplete`) is wrapped like a step's.
 
-    `payload` is, by op: the invoked event's parts (`InvokeFunction`), the run's unwrapped result (`RunComplete`,
-    `SyncRunComplete`). `function` is a slug or a UUID as text. `raw_opts` are the op's options as sent, None for ops
+    `payload` holds the parts of an invoked event. `function` is a slug or a UUID as text. `raw_opts` are the op's options as sent, None for ops
     with a result and where there are none. Texts hold no NUL, so they can be stored.
     """
 
@@ -89,13 +89,15 @@ CHECKPOINTABLE = frozenset({OpCode.STEP, OpCode.STEP_RUN, OpCode.STEP_PLANNED, O
 #: SHA-1 hex in every known SDK. Others are accepted as long as they need no escape in JSON, a URL or a log line.
 _STEP_ID = re.compile(rf"[A-Za-z0-9_.:-]{{1,{MAX_STEP_ID_CHARS}}}")
 _AT_ONCE = timedelta()
+#: Ops whose id names no step, so that it may occur twice.
+_NO_STEP = LAZY | {OpCode.RUN_COMPLETE, OpCode.SYNC_RUN_COMPLETE, OpCode.DISCOVERY_REQUEST}
 
 
 def read_ops(value: object, now: datetime) -> tuple[Op, ...]:
     """The ops of a decoded list, in order; a single object counts as a list of one (SDKs before 1.0).
 
     `now` is only compared with instants that SDKs name. Raises `OpsRefused`: `app_response_invalid` (may be tried
-    again), `output_too_large`, `too_many_steps`, `sleep_too_long`, `step_id_duplicate`, `step_not_found`.
+    again), `output_too_large`, `too_many_steps`, `timeout_too_long`, `duplicate_step`, `step_not_found`.
     """
     items: list[Any]
     if isinstance(value, list):
@@ -118,10 +120,12 @@ def read_ops(value: object, now: datetime) -> tuple[Op, ...]:
 
 
 def _check_ids(ops: tuple[Op, ...]) -> None:
-    ids = [op.id for op in ops if op.code not in LAZY]
+    ids = [op.id for op in ops if op.code not in _NO_STEP]
     if len(set(ids)) < len(ids):
         twice = next(one for one in ids if ids.count(one) > 1)
-        raise OpsRefused("step_id_duplicate", f"The answer reports step {twice} more than once.", is_fatal=True)
+        raise OpsRefused(
+            "duplicate_step", f"The answer reports step {twice} more than once.", name="duplicate_step", is_fatal=True
+        )
 
 
 def _read_op(item: object, now: datetime) -> Op:
@@ -143,7 +147,7 @@ def _read_op(item: object, now: datetime) -> Op:
 _Item = dict[str, Any]
 
 
-def _read_result(item: _Item, opts: _Item, step_id: str, now: datetime) -> Op:
+def _read_result(item: _Item, opts: _Item, step_id: str, _now: datetime) -> Op:
     memo = canonical.encode(item.get("data"))
     _check_size(memo, "output")
     return Op(
@@ -157,7 +161,7 @@ def _read_result(item: _Item, opts: _Item, step_id: str, now: datetime) -> Op:
     )
 
 
-def _read_legacy_step(item: _Item, opts: _Item, step_id: str, now: datetime) -> Op:
+def _read_legacy_step(item: _Item, opts: _Item, step_id: str, _now: datetime) -> Op:
     # Its data is wrapped already.
     memo = canonical.encode(item.get("data"))
     _check_size(memo, "output")
@@ -165,7 +169,7 @@ def _read_legacy_step(item: _Item, opts: _Item, step_id: str, now: datetime) -> 
 
 
 def _read_error(code: OpCode) -> Callable[[_Item, _Item, str, datetime], Op]:
-    def read(item: _Item, opts: _Item, step_id: str, now: datetime) -> Op:
+    def read(item: _Item, opts: _Item, step_id: str, _now: datetime) -> Op:
         # ts repeats the error of a failed step as its data; a null error is none (12.1).
         value = item.get("error")
         error = app_error(item.get("data") if value is None else value, fallback="The step failed without a message.")
@@ -185,7 +189,7 @@ def _read_error(code: OpCode) -> Callable[[_Item, _Item, str, datetime], Op]:
 def _read_opening(code: OpCode) -> Callable[[_Item, _Item, str, datetime], Op]:
     """Ops that say no more than their options: planned steps, gateways, defers, discovery requests."""
 
-    def read(item: _Item, opts: _Item, step_id: str, now: datetime) -> Op:
+    def read(item: _Item, opts: _Item, step_id: str, _now: datetime) -> Op:
         return Op(
             code,
             step_id,
@@ -200,10 +204,10 @@ def _read_opening(code: OpCode) -> Callable[[_Item, _Item, str, datetime], Op]:
 
 
 def _read_complete(code: OpCode) -> Callable[[_Item, _Item, str, datetime], Op]:
-    def read(item: _Item, opts: _Item, step_id: str, now: datetime) -> Op:
+    def read(item: _Item, _opts: _Item, step_id: str, _now: datetime) -> Op:
         result = canonical.encode(item.get("data"))
         _check_size(result, "output")
-        return Op(code, step_id, _name(item), payload=result)
+        return Op(code, step_id, _name(item), memo=b'{"data":%s}' % result)
 
     return read
 
@@ -286,7 +290,7 @@ def _read_invoke(item: _Item, opts: _Item, step_id: str, now: datetime) -> Op:
     )
 
 
-def _read_missing(item: _Item, opts: _Item, step_id: str, now: datetime) -> Op:
+def _read_missing(_item: _Item, _opts: _Item, step_id: str, _now: datetime) -> Op:
     raise OpsRefused("step_not_found", f"The app does not find step {step_id}.", name="StepNotFound")
 
 
@@ -382,7 +386,7 @@ def _when(
     length = when - now if isinstance(when, datetime) else when
     if length > MAX_SLEEP:
         raise OpsRefused(
-            "sleep_too_long",
+            "timeout_too_long",
             f"A {what} may last {MAX_SLEEP.days} days at most.",
             name="InngestErrTimeoutTooLong",
             is_fatal=True,

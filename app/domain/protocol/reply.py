@@ -64,6 +64,7 @@ TransportFault = Literal[
     "app_unreachable",
     "app_tls_failed",
     "app_timeout",
+    "app_url_invalid",
     "app_address_blocked",
     "app_redirect_blocked",
     "app_response_too_large",
@@ -74,6 +75,7 @@ _TRANSPORT: Final[dict[TransportFault, tuple[str, str, bool]]] = {
     "app_unreachable": ("app_unreachable", "The app could not be reached.", False),
     "app_tls_failed": ("app_tls_failed", "No safe connection to the app could be made.", False),
     "app_timeout": ("app_timeout", "The app did not answer in time.", False),
+    "app_url_invalid": ("app_url_invalid", "The app's address is not one that can be called.", True),
     "app_address_blocked": ("app_address_blocked", "The app's address is one that may not be called.", True),
     "app_redirect_blocked": (
         "app_redirect_blocked",

@@ -1,4 +1,5 @@
 import json
+from contextlib import suppress
 
 import pytest
 import rfc8785
@@ -91,10 +92,9 @@ def test_a_bad_document_is_refused_with_its_code_and_place(document: bytes, code
 
 @given(st.binary(max_size=40))
 def test_any_bytes_are_written_or_refused(document: bytes) -> None:
-    try:
-        canonical.canonical_bytes(document)
-    except JsonRefused as refused:
-        assert refused.code.startswith("json_")
+    with suppress(JsonRefused):
+        text = canonical.canonical_bytes(document)
+        assert json.loads(text) == json.loads(document)
 
 
 def test_half_a_surrogate_pair_in_our_own_values_is_refused() -> None:

@@ -1,3 +1,4 @@
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -86,7 +87,5 @@ def test_a_written_time_string_reads_as_itself(seconds: int) -> None:
 
 @given(st.text(max_size=30))
 def test_any_text_is_read_or_refused(text: str) -> None:
-    try:
-        parse_when(text)
-    except DurationRefused as refused:
-        assert refused.code == "duration_invalid"
+    with suppress(DurationRefused):
+        assert isinstance(parse_when(text), (timedelta, datetime))

@@ -1,4 +1,5 @@
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -73,7 +74,8 @@ def test_propagated_sessions_join_the_events_own_and_lose_against_them() -> None
 
 def test_no_more_than_five_sessions_are_kept() -> None:
     meta = _read(_event(meta={"sessions": {str(n): n for n in range(9)}}))[0].meta
-    assert meta is not None and len(json.loads(meta)["sessions"]) == 5
+    assert meta is not None
+    assert len(json.loads(meta)["sessions"]) == 5
 
 
 @pytest.mark.parametrize(
@@ -191,11 +193,7 @@ def test_events_that_sdks_really_send_are_accepted(capture: str) -> None:
     ).map(lambda value: json.dumps(value).encode())
 )
 def test_any_body_is_events_or_a_refusal(body: bytes) -> None:
-    try:
-        events = _read(body)
-    except Refused as refused:
-        assert refused.code
-    else:
-        for event in events:
+    with suppress(Refused):
+        for event in _read(body):
             payload = event_payload(event, _ID)
             assert canonical_bytes(payload) == payload

@@ -1,4 +1,5 @@
 import json
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -375,12 +376,8 @@ _ANYTHING = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(_NAMES), _ANYTHING, max_size=8))
 def test_any_function_is_registered_or_refused(settings: dict[str, Any]) -> None:
-    try:
-        registration = _read(_app(_function(**settings)))
-    except RegistrationRefused as refused:
-        assert refused.code
-    else:
-        for config in registration.functions:
+    with suppress(RegistrationRefused):
+        for config in _read(_app(_function(**settings))).functions:
             assert read_stored(config.raw) == config
 
 

@@ -72,6 +72,16 @@ def _op(**fields: Any) -> Op:
     return reply.ops[0]
 
 
+def _ops_in(reply: Reply) -> Ops:
+    assert isinstance(reply, Ops), reply
+    return reply
+
+
+def _failed(reply: Reply) -> Failed:
+    assert isinstance(reply, Failed), reply
+    return reply
+
+
 def _failure(reply: Reply) -> tuple[str, dict[str, Any]]:
     assert isinstance(reply, Failed), reply
     assert canonical_bytes(reply.error) == reply.error
@@ -83,7 +93,7 @@ def test_every_recorded_answer_means_what_its_body_says(response: Mapping[str, A
     reply = _reply_to(response)
     status, body, headers = response["status"], response["body"], response["headers"]
     if status == 401:
-        assert isinstance(reply, Failed) and reply.code == "app_signature_rejected"
+        assert _failed(reply).code == "app_signature_rejected"
         return
     assert reply.sdk == headers["x-inngest-sdk"]
     if status == 200:
@@ -94,10 +104,12 @@ def test_every_recorded_answer_means_what_its_body_says(response: Mapping[str, A
         assert reply.request_version == int(headers["x-inngest-req-version"])
         _assert_ops(reply.ops, body)
     elif status >= 400:
-        assert isinstance(reply, Failed) and reply.code == "app_error" and not reply.is_fatal
-        error = json.loads(reply.error)
+        assert _failed(reply).code == "app_error"
+        assert not _failed(reply).is_fatal
+        error = json.loads(_failed(reply).error)
         assert {key: error[key] for key in body} == body
-        assert isinstance(error["name"], str) and error["message"] == body.get("message", body.get("error"))
+        assert isinstance(error["name"], str)
+        assert error["message"] == body.get("message", body.get("error"))
     if isinstance(reply, (Ops, Failed)):
         said = headers.get("x-inngest-no-retry")
         if status != 201:
@@ -120,7 +132,7 @@ def _assert_ops(ops: tuple[Op, ...], body: list[dict[str, Any]]) -> None:
             case OpCode.STEP_ERROR | OpCode.STEP_FAILED:
                 assert op.memo == canonical_value({"error": item["error"]})
             case OpCode.RUN_COMPLETE:
-                assert op.payload == canonical_value(item["data"])
+                assert op.memo == canonical_value({"data": item["data"]})
             case OpCode.WAIT_FOR_EVENT:
                 assert op.event == opts.get("event", item["name"])
                 assert op.expression == opts.get("if")
@@ -135,7 +147,7 @@ def _assert_ops(ops: tuple[Op, ...], body: list[dict[str, Any]]) -> None:
             case OpCode.AI_GATEWAY | OpCode.GATEWAY:
                 assert op.raw_opts == canonical_value(opts)
             case _:
-                assert op.memo is None and op.payload is None
+                assert (op.memo, op.payload) == (None, None)
 
 
 _TS3, _TS4, _PY, _GO = "dev-ts3.54.2", "dev-ts4.24.0-no-checkpointing", "dev-py0.5.19", "dev-go0.15.1"
@@ -163,14 +175,14 @@ def test_sleeps_are_found_where_each_sdk_puts_them(
 @pytest.mark.parametrize("file", [_TS3, _TS4, _PY, _GO])
 def test_a_sleep_until_years_away_is_out_of_range(file: str) -> None:
     code, error = _failure(_reply_to(_capture(file, "multi", 4)))
-    assert (code, error["name"]) == ("sleep_too_long", "InngestErrTimeoutTooLong")
+    assert (code, error["name"]) == ("timeout_too_long", "InngestErrTimeoutTooLong")
 
 
 @pytest.mark.parametrize("file", [_TS3, _TS4, _PY])
 def test_a_sleep_until_an_instant_keeps_the_instant(file: str) -> None:
     response = _capture(file, "multi", 4)
     reply = read_reply(206, response["headers"], wire_body(response["body"]), now=datetime(2029, 6, 1, tzinfo=UTC))
-    assert isinstance(reply, Ops) and (reply.ops[0].wake_at, reply.ops[0].wake_after) == (_UNTIL, None)
+    assert (_ops_in(reply).ops[0].wake_at, _ops_in(reply).ops[0].wake_after) == (_UNTIL, None)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +233,7 @@ def test_streamed_errors_of_go_say_beside_the_body_whether_to_retry(
 def test_streamed_results_and_ops_of_go_are_read_from_the_envelope() -> None:
     assert _reply_to(_capture("extra-go0.15.1", "stream_slow")) == Finished(b'"slow"', "go:v0.15.1")
     reply = _reply_to(_capture("extra-go0.15.1", "stream_seq3"))
-    assert isinstance(reply, Ops) and reply.ops[0].memo == b'{"data":1}'
+    assert _ops_in(reply).ops[0].memo == b'{"data":1}'
 
 
 def _streams() -> Iterator[Any]:
@@ -244,7 +256,7 @@ def test_recorded_streams_are_read_as_the_answer_inside(name: str, wire: str) ->
     elif name == "py_stream_serr":
         code, error = _failure(reply)
         assert (code, error["name"], error["message"]) == ("app_error", "NonRetriableError", "nope")
-        assert isinstance(reply, Failed) and reply.no_retry is True
+        assert _failed(reply).no_retry is True
     else:
         assert isinstance(reply, Ops)
         assert reply.ops[0].code == (OpCode.STEP_RUN if name == "py_stream_sstep" else OpCode.STEP_ERROR)
@@ -290,21 +302,21 @@ def test_recorded_streams_are_read_as_the_answer_inside(name: str, wire: str) ->
     ],
 )  # fmt: skip
 def test_answers_that_cannot_be_used_become_errors_that_may_be_retried(
-    status: int, headers: dict[str, str], body: bytes, code: str, name: str, message: str
+    status: int, headers: dict[str, str], body: bytes, *, code: str, name: str, message: str
 ) -> None:
     reply = read_reply(status, headers, body, now=_NOW)
     found, error = _failure(reply)
     assert (found, error["name"], error["message"]) == (code, name, message)
-    assert isinstance(reply, Failed) and not reply.is_fatal and reply.no_retry is None
+    assert (_failed(reply).is_fatal, _failed(reply).no_retry) == (False, None)
 
 
 @pytest.mark.parametrize(
     ("body", "code", "name"),
     [
-        ([{"op": "Sleep", "id": _ID, "name": "367d"}], "sleep_too_long", "InngestErrTimeoutTooLong"),
-        ([{"op": "WaitForEvent", "id": _ID, "name": "a", "opts": {"timeout": "53w"}}], "sleep_too_long",
+        ([{"op": "Sleep", "id": _ID, "name": "367d"}], "timeout_too_long", "InngestErrTimeoutTooLong"),
+        ([{"op": "WaitForEvent", "id": _ID, "name": "a", "opts": {"timeout": "53w"}}], "timeout_too_long",
          "InngestErrTimeoutTooLong"),
-        ([{"op": "StepRun", "id": _ID}, {"op": "StepPlanned", "id": _ID}], "step_id_duplicate", "Error"),
+        ([{"op": "StepRun", "id": _ID}, {"op": "StepPlanned", "id": _ID}], "duplicate_step", "duplicate_step"),
         ([{"op": "StepPlanned", "id": str(n)} for n in range(1_001)], "too_many_steps", "InngestErrFunctionOverflowed"),
         ([{"op": "StepRun", "id": _ID, "data": "x" * (4 << 20)}], "output_too_large", "output_too_large"),
         ([{"op": "StepRun", "id": _ID, "opts": {"input": ["x" * (4 << 20)]}}], "output_too_large", "output_too_large"),
@@ -316,12 +328,12 @@ def test_answers_beyond_a_limit_end_the_run_at_once(body: object, code: str, nam
     found, error = _failure(reply)
     assert (found, error["name"]) == (code, name)
     assert error["data"] is None
-    assert isinstance(reply, Failed) and reply.is_fatal
+    assert _failed(reply).is_fatal
 
 
 def test_a_result_beyond_the_limit_ends_the_run_at_once() -> None:
     reply = _ops("x" * (4 << 20), status=200)
-    assert isinstance(reply, Failed) and reply.is_fatal and reply.code == "output_too_large"
+    assert (_failed(reply).is_fatal, _failed(reply).code) == (True, "output_too_large")
 
 
 @pytest.mark.parametrize(
@@ -345,14 +357,14 @@ def test_plain_text_is_its_own_result() -> None:
 
 def test_one_op_needs_no_list_and_no_op_is_fine() -> None:
     reply = _ops({"op": "StepPlanned", "id": _ID})
-    assert isinstance(reply, Ops) and reply.ops[0].code is OpCode.STEP_PLANNED
+    assert _ops_in(reply).ops[0].code is OpCode.STEP_PLANNED
     assert _ops([]) == Ops((), None, sdk=_SDK["x-inngest-sdk"])
 
 
 def test_the_request_version_is_only_what_the_header_says() -> None:
     for text, version in [("1", 1), ("2", 2), ("0", None), ("-1", None), ("two", None)]:
         reply = _ops([], {"x-inngest-req-version": text})
-        assert isinstance(reply, Ops) and reply.request_version == version
+        assert _ops_in(reply).request_version == version
 
 
 @pytest.mark.parametrize(("header", "expected"), [("true", True), ("True", True), ("false", False), ("maybe", None)])
@@ -363,7 +375,8 @@ def test_the_no_retry_header_is_heard_on_every_kind_of_answer(header: str, expec
         _ops(7, {"x-inngest-no-retry": header}),
         read_reply(503, {"x-inngest-no-retry": header}, b"", now=_NOW),
     ):
-        assert isinstance(reply, (Ops, Failed)) and reply.no_retry is expected
+        assert isinstance(reply, (Ops, Failed))
+        assert reply.no_retry is expected
 
 
 @pytest.mark.parametrize(
@@ -415,7 +428,7 @@ def test_a_legacy_step_comes_wrapped_already() -> None:
 
 def test_an_op_without_work_needs_no_id() -> None:
     reply = _ops([{"op": "None"}, {"op": "None"}])
-    assert isinstance(reply, Ops) and [op.id for op in reply.ops] == ["", ""]
+    assert [op.id for op in _ops_in(reply).ops] == ["", ""]
 
 
 def test_step_errors_keep_what_the_app_sent_and_miss_nothing_that_replay_needs() -> None:
@@ -430,8 +443,9 @@ def test_step_errors_keep_what_the_app_sent_and_miss_nothing_that_replay_needs()
 def test_error_texts_are_cut_to_64_kilobytes(letter: str) -> None:
     reply = _ops({"name": "E", "message": letter * 100_000, "stack": letter * 100_000, "cause": {"a": "b"}}, status=500)
     _, error = _failure(reply)
-    assert isinstance(reply, Failed) and len(reply.error) <= 64 * 1024
-    assert error["message"].startswith(letter) and error["message"].endswith("(cut)")
+    assert len(_failed(reply).error) <= 64 * 1024
+    assert error["message"].startswith(letter)
+    assert error["message"].endswith("(cut)")
 
 
 def test_texts_that_are_stored_hold_no_nul() -> None:
@@ -444,8 +458,10 @@ def test_texts_that_are_stored_hold_no_nul() -> None:
 def test_an_answer_that_never_came_is_an_error_too(kind: TransportFault) -> None:
     reply = reply_from_transport(kind, "connection refused")
     code, error = _failure(reply)
-    assert code == kind and "connection refused" in error["message"] and error["data"] is None
-    is_final = kind in ("app_address_blocked", "app_redirect_blocked", "app_response_too_large")
+    assert code == kind
+    assert "connection refused" in error["message"]
+    assert error["data"] is None
+    is_final = kind in ("app_url_invalid", "app_address_blocked", "app_redirect_blocked", "app_response_too_large")
     assert (reply.is_fatal, reply.no_retry) == ((True, True) if is_final else (False, None))
 
 
