@@ -1,0 +1,130 @@
+"""The result as an aligned table beside the goals of the architecture, and as JSON."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line: which figure, what it is called, its unit, and its goal (none: only told)."""
+
+    figure: str
+    name: str
+    unit: str
+    goal: float | None = None
+    better: Literal["less", "more"] = "less"
+    stretch: float | None = None
+
+
+#: Goals of architecture 4, for two shared cores that also carry the stores, the app and the load generator.
+ROWS: Sequence[Row | str] = (
+    "Idle",
+    Row("first_call_ms_p50", "event accepted → first call, p50", "ms", 6),
+    Row("first_call_ms_p95", "event accepted → first call, p95", "ms", 15),
+    Row("first_call_from_send_ms_p50", "event sent → first call, p50", "ms"),
+    Row("step_ms_p50", "step → next step, p50", "ms", 3.5),
+    Row("step_ms_p95", "step → next step, p95", "ms", 7),
+    Row("step_ms_p99", "step → next step, p99", "ms", 12),
+    Row("done_bench-1_ms_p50", "1 step, event → done, p50", "ms"),
+    Row("done_bench-3_ms_p50", "3 steps, event → done, p50", "ms"),
+    Row("done_bench-10_ms_p50", "10 steps, event → done, p50", "ms", 45),
+    Row("done_bench-par10_ms_p50", "10 parallel steps, event → done, p50", "ms"),
+    "Saturation",
+    Row("runs_per_s_bench-1", "1-step runs", "runs/s", 430, "more", 1000),
+    Row("runs_per_s_bench-3", "3-step runs", "runs/s"),
+    Row("steps_per_s_bench-3", "steps of 3-step runs", "steps/s", 800, "more", 2000),
+    Row("cpu_per_1000_bench-3", "CPU per 1,000 steps, 3-step runs", "s", 1.5, "less", 0.6),
+    Row("cpu_per_1000_web_bench-3", "  of it web", "s"),
+    Row("cpu_per_1000_worker_bench-3", "  of it workers", "s"),
+    Row("cpu_per_1000_postgres_bench-3", "  of it Postgres", "s"),
+    Row("cpu_per_1000_valkey_bench-3", "  of it Valkey", "s"),
+    Row("cpu_per_1000_bench-1", "CPU per 1,000 one-step runs", "s"),
+    "Ingest",
+    Row("ingest_single_per_s", "one event per request", "events/s", 1400, "more"),
+    Row("ingest_batch_per_s", "100 events per request", "events/s", 13000, "more"),
+    "Memory without Postgres",
+    Row("memory_idle_mb", "idle", "MB", 200),
+    Row("memory_loaded_mb_bench-3", "loaded", "MB", 350),
+    Row("memory_idle_mb_web", "  web, idle", "MB"),
+    Row("memory_loaded_mb_web_bench-3", "  web, loaded", "MB"),
+    Row("memory_idle_mb_worker", "  workers, idle", "MB"),
+    Row("memory_loaded_mb_worker_bench-3", "  workers, loaded", "MB"),
+    Row("memory_idle_mb_supervisor", "  supervisor, idle", "MB"),
+    Row("memory_idle_mb_valkey", "  Valkey, idle", "MB"),
+    Row("memory_loaded_mb_postgres_bench-3", "Postgres, loaded (not in the sums)", "MB"),
+    "Start",
+    Row("start_s", "first start to first answer, with a new database", "s"),
+    "Machine",
+    Row("commits_per_s_1", "durable commits, 1 connection", "1/s"),
+    Row("commits_per_s_8", "durable commits, 8 connections", "1/s"),
+    Row("cpu_us_per_statement", "CPU of one statement in the driver", "µs"),
+)
+
+
+def summary(repetitions: Sequence[Mapping[str, float]]) -> dict[str, dict[str, Any]]:
+    """Median and range of every figure over the repetitions that have it."""
+    names = dict.fromkeys(name for figures in repetitions for name in figures)
+    found = {}
+    for name in names:
+        values = [figures[name] for figures in repetitions if name in figures]
+        found[name] = {"median": statistics.median(values), "low": min(values), "high": max(values), "values": values}
+    return found
+
+
+def table(figures: Mapping[str, Mapping[str, Any]]) -> str:
+    """Lines of: what, median, range, unit, goal, and whether the median meets it."""
+    lines: list[tuple[str, ...]] = [("", "median", "range", "", "goal", "")]
+    heading = ""
+    for row in ROWS:
+        if isinstance(row, str):
+            heading = row
+            continue
+        figure = figures.get(row.figure)
+        if figure is None:
+            continue
+        if heading:
+            lines.append((heading, "", "", "", "", ""))
+            heading = ""
+        median = figure["median"]
+        spread = f"{_short(figure['low'])} – {_short(figure['high'])}" if len(figure["values"]) > 1 else ""
+        lines.append((f"  {row.name}", _short(median), spread, row.unit, _goal(row), _verdict(row, median)))
+    widths = [max(len(line[column]) for line in lines) for column in range(6)]
+    return "\n".join(_aligned(line, widths) for line in lines)
+
+
+def _aligned(line: tuple[str, ...], widths: list[int]) -> str:
+    name, median, spread, unit, goal, verdict = line
+    cells = [name.ljust(widths[0]), median.rjust(widths[1]), spread.rjust(widths[2]), unit.ljust(widths[3])]
+    return "  ".join([*cells, goal.ljust(widths[4]), verdict]).rstrip()
+
+
+def _goal(row: Row) -> str:
+    if row.goal is None:
+        return ""
+    sign = "≤" if row.better == "less" else "≥"
+    return f"{sign} {row.goal:,g}" + (f" ({row.stretch:,g})" if row.stretch is not None else "")
+
+
+def _verdict(row: Row, median: float) -> str:
+    if row.goal is None:
+        return ""
+    return "holds" if (median <= row.goal if row.better == "less" else median >= row.goal) else "MISSED"
+
+
+def _short(value: float) -> str:
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def write_json(folder: Path, name: str, result: Mapping[str, Any]) -> Path:
+    """Write the result as `name`.json and as `latest.json`; gives the first path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(result, indent=1, sort_keys=True)
+    for file in (folder / f"{name}.json", folder / "latest.json"):
+        file.write_text(text, encoding="utf-8")
+    return folder / f"{name}.json"
