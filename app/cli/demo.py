@@ -45,13 +45,15 @@ class _Journey:
 
     house: Opened
     console: Console
+    began: float
+    """When the command was given, on the monotonic clock."""
     keys: dict[str, Any] = field(default_factory=dict)
     shop: str = ""
     order_id: str = ""
     event_id: str = ""
     run: dict[str, Any] = field(default_factory=dict)
     seen: list[dict[str, Any]] = field(default_factory=list)
-    started: float = 0.0
+    placed_at: float = 0.0
 
 
 class _Interrupted(Exception):
@@ -63,11 +65,11 @@ class _Interrupted(Exception):
 def demo(leave: bool) -> None:
     """Run Stepwell with a sample shop, send an order through it, and show where to look."""
     environ = {"STEPWELL_ALLOW_PRIVATE_APPS": "1", **os.environ}
-    console = Console(highlight=False)
+    console, began = Console(highlight=False), time.monotonic()
     console.print("[bold]Stepwell demo[/]  (Ctrl-C ends everything; data is kept)")
     with console.status("starting Postgres and Valkey, bringing the schema up …"):
         house = open_house(environ, Mode.UP, "demo", quiet=_AllButOurs())
-    journey = _Journey(house, console)
+    journey = _Journey(house, console, began)
     is_through = False
     try:
         is_through = _travel(journey)
@@ -85,18 +87,21 @@ def demo(leave: bool) -> None:
 def _travel(journey: _Journey) -> bool:
     """Go all the way; true means that the order completed."""
     house, console = journey.house, journey.console
-    started = time.monotonic()
     start_processes(house)
+    if not _wait(journey, "starting web and workers …", lambda: answers(house.settings), READY_WITHIN):
+        return _give_up(journey, "Stepwell gives no answer")
+    console.print(
+        f"[green]✓[/] Stepwell answers at {house.settings.base_url} ({time.monotonic() - journey.began:.1f} s)"
+    )
     password = house.state.secrets().demo_password
     target = Target(house.settings.database_url, house.settings.secret_key, house.settings.base_url)
     journey.keys = bootstrap_on(target, EMAIL, password, ORGANIZATION, "production")
-    if not _wait(journey, "starting web and workers …", lambda: answers(house.settings), READY_WITHIN):
-        return _give_up(journey, "Stepwell gives no answer")
-    console.print(f"[green]✓[/] Stepwell answers at {house.settings.base_url} ({time.monotonic() - started:.1f} s)")
     _start_shop(journey)
     if not _wait(journey, "the shop tells Stepwell its functions …", lambda: _sync(journey), 60.0):
         return _give_up(journey, "the shop could not register its functions")
-    console.print(f"[green]✓[/] the sample shop runs at {journey.shop} and has registered its functions")
+    console.print(
+        f"[green]✓[/] the sample shop runs at {journey.shop} and has registered its functions", soft_wrap=True
+    )
     if not _wait(journey, "placing an order …", lambda: _place_order(journey), 30.0):
         return _give_up(journey, "the order could not be placed")
     console.print(f"[green]✓[/] order {journey.order_id} is placed")
@@ -142,7 +147,7 @@ def _place_order(journey: _Journey) -> bool:
     if status != 202:
         return False
     journey.order_id, journey.event_id = answer["order_id"], answer["event_id"]
-    journey.started = time.monotonic()
+    journey.placed_at = time.monotonic()
     return True
 
 
@@ -158,7 +163,7 @@ def _follow(journey: _Journey) -> bool:
     for effect in effects[len(journey.seen) :]:
         outcome = effect.get("outcome", "done")
         mark = "[green]✓[/]" if outcome == "done" else "[yellow]↻[/]"
-        after = time.monotonic() - journey.started
+        after = time.monotonic() - journey.placed_at
         journey.console.print(f"  {mark} {effect.get('step', '?'):<18} {outcome:<8} {after:5.1f} s")
         journey.seen.append(effect)
     return journey.run.get("status") in FINAL
@@ -167,7 +172,7 @@ def _follow(journey: _Journey) -> bool:
 def _say_where(journey: _Journey, password: str) -> None:
     house, console, run = journey.house, journey.console, journey.run
     status = run.get("status", "not started")
-    took = time.monotonic() - journey.started
+    took = time.monotonic() - journey.placed_at
     colour = "green" if status == "Completed" else "red"
     console.print(f"[{colour}]the run is {status.lower()}[/] after {took:.1f} s")
     console.print()
