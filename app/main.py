@@ -30,6 +30,7 @@ from app.domain.scope import Scope
 from app.engine.catalogue import Catalogue
 from app.engine.clock import DatabaseClock
 from app.engine.ingest import Ingest
+from app.logs import configure
 from app.store.db import Pool, open_engine_pool, open_page_pool
 from app.store.late_pool import LatePool
 from app.web import errors, health
@@ -63,6 +64,7 @@ ROUTERS: tuple[ControllerRouterHandler, ...] = (
 def create_app(settings: Settings | None = None, *, routers: Sequence[ControllerRouterHandler] = ()) -> Litestar:
     """Make the application; `uvicorn --factory app.main:create_app`. `routers` are added to `ROUTERS` (tests do)."""
     settings = settings or load(os.environ)
+    configure(settings)
     site = make_site(settings)
     application = Litestar(
         route_handlers=[*ROUTERS, *routers, *_static()],

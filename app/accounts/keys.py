@@ -32,7 +32,7 @@ class Made:
 
 
 class KeyInUse(Refused):
-    """This key signs calls at present. Make another key current first, then revoke this one."""
+    """The key signs calls at present. Make another key current first, then revoke this one."""
 
     def __init__(self) -> None:
         super().__init__("key_in_use")

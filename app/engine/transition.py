@@ -254,6 +254,7 @@ class Committer:
         written: list[tuple[list[Pending], Entry, Won]] = []
         lost: list[Pending] = []
         held_ids: list[RunId] = []
+        rows: list[Any] = []
         try:
             async with self.pool.acquire(timeout=10) as connection, connection.transaction():
                 if wait:

@@ -40,7 +40,7 @@ async def insert_entry(
     action: str,
     *,
     environment_id: EnvironmentId | None = None,
-    object: str = "",
+    object: str = "",  # noqa: A002 - the audit log's own word
     detail: Mapping[str, object] | None = None,
 ) -> None:
     """Note a deed. `action` is noun.verb, such as `event_key.revealed`; `object` names what it was done to."""

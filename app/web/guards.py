@@ -129,7 +129,7 @@ async def require_same_origin(connection: AnyConnection, _handler: BaseRouteHand
 def require_role(role: str) -> Callable[[AnyConnection, BaseRouteHandler], Awaitable[None]]:
     """Make a guard that lets in who has at least this role; a refusal is noted in the account's audit log."""
 
-    async def guard(connection: AnyConnection, handler: BaseRouteHandler) -> None:
+    async def guard(connection: AnyConnection, _handler: BaseRouteHandler) -> None:
         principal = await find_principal(connection)
         if principal is None:
             raise LoginNeeded

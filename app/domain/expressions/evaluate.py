@@ -164,16 +164,16 @@ def _literal_list(items: list[Value]) -> Value:
 
 def _literal_map(pairs: list[tuple[Value, Value]]) -> Value:
     out: dict[Value, Value] = {}
-    for key, value in pairs:
-        if key.__class__ is float and key.is_integer():
-            key = int(key)
+    for said, value in pairs:
+        key = int(said) if said.__class__ is float and said.is_integer() else said
         if key.__class__ is not str and key.__class__ is not int:
             return Missing("keys of a map are strings or whole numbers")
         if value.__class__ is Missing:
             if value.reason is not None:
                 return value
-            value = None
-        out[key] = value
+            out[key] = None
+        else:
+            out[key] = value
     return out
 
 

@@ -159,7 +159,7 @@ def add(frame: Frame, left: Value, right: Value) -> Value:
     return _printed(frame, left) + _printed(frame, right)
 
 
-def whole(number: float) -> Value:
+def whole(number: int | float) -> Value:
     """A number as CEL can hold it: whole numbers have 64 bits."""
     if number.__class__ is int and not -(2**63) <= number < 2**64:
         return Missing("a whole number grew past 64 bits")

@@ -58,11 +58,11 @@ class Op:
 
     `wake_at`/`wake_after`: a sleep's end or a wait's expiry, absolute or relative, whichever the SDK sent (12.3);
     both None when the op has none. `memo` is the value the step will have in `steps` (protocol 10.3), already
-    wrapped: `{"data":…}` for a result, `{"error":…}` for an error; None for ops that carry no result yet. The run's
-    result (`RunComplete`, `SyncRunComplete`) is wrapped like a step's.
+    wrapped: `{"data":…}` for a result, `{"error":…}` for an error; None for ops that carry no result yet.
 
-    `payload` holds the parts of an invoked event. `function` is a slug or a UUID as text. `raw_opts` are the op's options as sent, None for ops
-    with a result and where there are none. Texts hold no NUL, so they can be stored.
+    `payload` holds the parts of an invoked event, or the run's unwrapped result (`RunComplete`, `SyncRunComplete`).
+    `function` is a slug or a UUID as text. `raw_opts` are the op's options as sent, None for ops with a result and where
+    there are none. Texts hold no NUL, so they can be stored.
     """
 
     code: OpCode
@@ -207,7 +207,7 @@ def _read_complete(code: OpCode) -> Callable[[_Item, _Item, str, datetime], Op]:
     def read(item: _Item, _opts: _Item, step_id: str, _now: datetime) -> Op:
         result = canonical.encode(item.get("data"))
         _check_size(result, "output")
-        return Op(code, step_id, _name(item), memo=b'{"data":%s}' % result)
+        return Op(code, step_id, _name(item), payload=result)
 
     return read
 

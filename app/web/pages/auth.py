@@ -24,12 +24,12 @@ AnyRequest = Request[Any, Any, Any]
 
 _LARGEST_FORM_BYTES = 16 * 1024
 _EMAIL_MISSING = "Enter your e-mail address."
-_PASSWORD_MISSING = "Enter your password."
+_PASSWORD_MISSING = "Enter your password."  # noqa: S105 - a sentence
 _WRONG = "E-mail address or password is wrong."
 
 
 @get("/login", name="login")
-async def show_login(request: AnyRequest, site: NamedDependency[Site]) -> Response[Any]:
+async def show_login(request: AnyRequest) -> Response[Any]:
     """Show the form, or go on when somebody is signed in already."""
     target = local_path(request.query_params.get("next"))
     if await find_principal(request) is not None:

@@ -132,7 +132,7 @@ def _assert_ops(ops: tuple[Op, ...], body: list[dict[str, Any]]) -> None:
             case OpCode.STEP_ERROR | OpCode.STEP_FAILED:
                 assert op.memo == canonical_value({"error": item["error"]})
             case OpCode.RUN_COMPLETE:
-                assert op.memo == canonical_value({"data": item["data"]})
+                assert op.payload == canonical_value(item["data"])
             case OpCode.WAIT_FOR_EVENT:
                 assert op.event == opts.get("event", item["name"])
                 assert op.expression == opts.get("if")
