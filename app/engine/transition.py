@@ -221,7 +221,8 @@ class Committer:
 
     async def _read_back(self, entries: list[Entry], commit_id: uuid.UUID) -> dict[int, Won]:
         """The connection died in COMMIT: the outcome is unknown until the rows say who wrote last (rule 7, G11)."""
-        while True:
+        rows: list[Any] | None = None
+        while rows is None:
             try:
                 async with self.pool.acquire(timeout=10) as connection:
                     rows = await connection.fetch(
@@ -229,7 +230,6 @@ class Committer:
                         [e.run.id for e in entries],
                         commit_id,
                     )
-                break
             except CONNECTION_LOST:
                 await asyncio.sleep(0.2)
         found = {row["id"]: Won(row["version"], row["now"]) for row in rows}
@@ -254,7 +254,6 @@ class Committer:
         written: list[tuple[list[Pending], Entry, Won]] = []
         lost: list[Pending] = []
         held_ids: list[RunId] = []
-        rows: list[Any] = []
         try:
             async with self.pool.acquire(timeout=10) as connection, connection.transaction():
                 if wait:
