@@ -118,7 +118,7 @@ async def _ensure_user(conn: Connection, passwords: Passwords, email: str, passw
         await accounts.set_password_hash(conn, user.id, await passwords.hash(password), is_new_password=True)
         await sessions.delete_sessions_of(conn, user.id)
         for membership in await accounts.list_memberships(conn, user.id):
-            await audit.insert_entry(conn, membership.account_id, _ACTOR, "password.changed", object=str(user.id))
+            await audit.insert_entry(conn, membership.account_id, _ACTOR, "password.changed", subject=str(user.id))
     return user.id, user.email
 
 
@@ -136,7 +136,7 @@ async def _ensure_account(conn: Connection, sealer: Sealer, user_id: UserId, nam
 
 async def _ensure_membership(conn: Connection, account_id: AccountId, user_id: UserId) -> str:
     if await accounts.insert_membership(conn, account_id, user_id, role="owner"):
-        await audit.insert_entry(conn, account_id, _ACTOR, "member.added", object=str(user_id))
+        await audit.insert_entry(conn, account_id, _ACTOR, "member.added", subject=str(user_id))
     return next(m.role for m in await accounts.list_memberships(conn, user_id) if m.account_id == account_id)
 
 

@@ -52,7 +52,7 @@ async def create_account(
         # Another organization may have the same name; addresses must still differ.
         slug = f"{slug[:_SLUG_CHARS]}-{account_id.hex[:8]}"
         await accounts.insert_account(conn, account_id, name=checked_name(name), slug=slug)
-    await audit.insert_entry(conn, account_id, actor, "account.created", object=slug)
+    await audit.insert_entry(conn, account_id, actor, "account.created", subject=slug)
     environment = await create_environment(conn, sealer, account_id, actor, name="Production", kind="production")
     return accounts.Account(account_id, checked_name(name), slug), environment
 
@@ -66,7 +66,7 @@ async def create_environment(
     if not await accounts.insert_environment(conn, scope, name=checked_name(name), slug=slug, kind=kind):
         raise NameTaken
     await audit.insert_entry(
-        conn, account_id, actor, "environment.created", environment_id=scope.environment_id, object=slug
+        conn, account_id, actor, "environment.created", environment_id=scope.environment_id, subject=slug
     )
     event_key = await keys.create_event_key(conn, sealer, scope, actor, kind=kind)
     signing_key = await keys.create_signing_key(conn, sealer, scope, actor, kind=kind)

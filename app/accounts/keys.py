@@ -153,5 +153,5 @@ async def _note(
     if changes:
         await accounts.bump_catalogue(conn, scope)
     await audit.insert_entry(
-        conn, scope.account_id, actor, action, environment_id=scope.environment_id, object=str(key_id)
+        conn, scope.account_id, actor, action, environment_id=scope.environment_id, subject=str(key_id)
     )

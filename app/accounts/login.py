@@ -213,7 +213,7 @@ async def _note_failure(conn: Connection, user: accounts.User | None, network: s
     membership = await _home(conn, user.id)
     if membership is not None:
         actor = audit.Actor("somebody", None, network)
-        await audit.insert_entry(conn, membership.account_id, actor, "session.refused", object=str(user.id))
+        await audit.insert_entry(conn, membership.account_id, actor, "session.refused", subject=str(user.id))
 
 
 def _clipped(agent: str) -> str:

@@ -40,10 +40,10 @@ async def insert_entry(
     action: str,
     *,
     environment_id: EnvironmentId | None = None,
-    object: str = "",  # noqa: A002 - the audit log's own word
+    subject: str = "",
     detail: Mapping[str, object] | None = None,
 ) -> None:
-    """Note a deed. `action` is noun.verb, such as `event_key.revealed`; `object` names what it was done to."""
+    """Note a deed. `action` is noun.verb, such as `event_key.revealed`; `subject` names what it was done to."""
     await conn.execute(
         "insert into audit_log (id, account_id, environment_id, actor_id, actor, action, object, detail, network)"
         " values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -53,7 +53,7 @@ async def insert_entry(
         actor.user_id,
         actor.label,
         action,
-        object,
+        subject,
         json.dumps(dict(detail or {}), sort_keys=True),
         actor.network,
     )

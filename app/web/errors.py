@@ -46,6 +46,7 @@ STATUSES: dict[str, int] = {
     "event_too_large": 413,
     "metadata_too_large": 413,
     "content_encoding_unsupported": 415,
+    "host_unknown": 421,
     "rate_limited": 429,
     "quota_exceeded": 429,
     "headers_too_large": 431,
@@ -135,7 +136,7 @@ def answer_fault(request: AnyRequest, fault: Fault) -> Response[Any]:
     if audience is Audience.PERSON:
         return _for_person(request, fault)
     return Response(
-        _body(audience, fault, request_id_of(request.scope)),
+        body_of(audience, fault, request_id_of(request.scope)),
         status_code=fault.status,
         headers=fault.headers,
         media_type="application/json",
@@ -146,7 +147,8 @@ def answer_fault(request: AnyRequest, fault: Fault) -> Response[Any]:
 HANDLERS: ExceptionHandlersMap = {Exception: answer, HTTPException: answer}
 
 
-def _body(audience: Audience, fault: Fault, request_id: str) -> dict[str, object]:
+def body_of(audience: Audience, fault: Fault, request_id: str) -> dict[str, object]:
+    """The JSON of a fault for one kind of machine."""
     more: dict[str, object] = {"code": fault.code, "details": fault.details, "request_id": request_id}
     match audience:
         case Audience.EVENTS:

@@ -8,6 +8,7 @@ request comes from our own pages, and it brings the session's token (form field 
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -35,6 +36,7 @@ ROLES = ("viewer", "member", "admin", "owner")
 """From the least to the most; each may do what those before it may."""
 LONGEST_NEXT = 2000
 _KNOWN_AS = "principal"
+_PRIVATE_ENDINGS = frozenset({"localhost", "local", "internal", "lan", "test"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,13 @@ class Forged(Refused):
         super().__init__("csrf_failed")
 
 
+class HostUnknown(Refused):
+    """In dev mode Stepwell answers under this machine's own names only. Set STEPWELL_BASE_URL to use this one."""
+
+    def __init__(self) -> None:
+        super().__init__("host_unknown")
+
+
 class RoleTooLow(Refused):
     """Your role in this organization does not allow this. Ask an owner or admin."""
 
@@ -102,12 +111,15 @@ async def find_principal(connection: AnyConnection) -> Principal | None:
 
 
 async def require_person(connection: AnyConnection, _handler: BaseRouteHandler) -> None:
-    """Guard: somebody is signed in, and an unsafe request is theirs. Raises `LoginNeeded` or `Forged`."""
+    """Guard: somebody is signed in, and an unsafe request is theirs. Raises `LoginNeeded`, `Forged`, `HostUnknown`."""
+    site = site_of(connection.app)
+    if site.is_dev and not is_own_host(connection.headers.get("host", ""), site.base_url):
+        raise HostUnknown
     await require_same_origin(connection, _handler)
     principal = await find_principal(connection)
     if principal is None:
         raise LoginNeeded(_path_to_come_back_to(connection))
-    if _method(connection) in SAFE_METHODS or site_of(connection.app).is_dev:
+    if _method(connection) in SAFE_METHODS or site.is_dev:
         return
     if not await _brings_token(connection, principal):
         raise Forged
@@ -187,6 +199,22 @@ def is_same_origin(*, site: str | None, origin: str | None, host: str, base_url:
     return (asked.scheme, asked.netloc) == (own.scheme, own.netloc) or (
         asked.netloc == host and asked.scheme == own.scheme
     )
+
+
+def is_own_host(host: str, base_url: str) -> bool:
+    """Say whether a `Host` can only mean this machine or its neighbours.
+
+    Where nobody signs in, a page of a stranger could let its own name point here and read everything; but it cannot
+    own an address, a name without dots, or one of the endings that public name servers do not serve.
+    """
+    name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    if name == urlsplit(base_url).hostname or "." not in name or name.rpartition(".")[2] in _PRIVATE_ENDINGS:
+        return True
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def local_path(text: str | None, default: str = "/") -> str:

@@ -12,17 +12,14 @@ import pytest
 from app.store.late_pool import LatePool
 from app.store.migrate import upgrade
 from app.web.assets import Assets
-from tests.integration.accounts.databases import database_url
 from tests.integration.accounts.world import new_tenant
 from tests.integration.web.site import Client, running, settings_for
 
-__all__ = ["database_url"]
-
 
 @pytest.fixture
-async def absent_database(database_url: str) -> AsyncIterator[str]:
+async def absent_database(database: str) -> AsyncIterator[str]:
     """Give the address of a database that does not exist yet, on a server that does."""
-    url = urlsplit(database_url)._replace(path=f"/late_{uuid4().hex[:12]}").geturl()
+    url = urlsplit(database)._replace(path=f"/late_{uuid4().hex[:12]}").geturl()
     yield url
     await execute(url, 'drop database if exists "{}" with (force)')
 
@@ -46,8 +43,8 @@ async def becomes_ready(client: Client) -> bool:
     return False
 
 
-async def test_health_and_readiness_need_postgres_but_not_redis(database_url: str) -> None:
-    async with running(settings_for(database_url)) as client:
+async def test_health_and_readiness_need_postgres_but_not_redis(database: str) -> None:
+    async with running(settings_for(database)) as client:
         for path in ("/health", "/ready"):
             answer = await client.get(path)
             assert (answer.status_code, answer.json()) == (200, {"status": 200, "message": "OK"})
@@ -62,28 +59,28 @@ async def test_the_process_starts_without_its_database_and_works_once_it_is_ther
             assert 1 <= int(answer.headers["retry-after"]) <= 5
         assert (await client.get("/login")).status_code == 200
         assert (await client.post("/login", data={"email": "a@b.c", "password": "x"})).status_code == 503
-        assert (await client.get("/e/a-key/whose")).status_code == 503
+        assert (await client.get("/v1/whose/a-key")).status_code == 503
 
         await execute(absent_database, 'create database "{}"')
         await asyncio.to_thread(upgrade, absent_database)
         made = await new_tenant(absent_database)
         assert await becomes_ready(client)
         assert (await client.get("/health")).status_code == 200
-        assert (await client.get(f"/e/{made['event_key']}/whose")).text == made["environment_id"]
+        assert (await client.get(f"/v1/whose/{made['event_key']}")).text == made["environment_id"]
         answer = await client.post("/login", data={"email": made["user"], "password": made["password"]})
         assert answer.status_code == 303
 
 
-async def test_lost_connections_are_replaced(database_url: str) -> None:
-    made = await new_tenant(database_url)
-    async with running(settings_for(database_url)) as client:
+async def test_lost_connections_are_replaced(database: str) -> None:
+    made = await new_tenant(database)
+    async with running(settings_for(database)) as client:
         await execute(
-            database_url,
+            database,
             "select pg_terminate_backend(pid) from pg_stat_activity"
             " where datname = '{}' and application_name like 'stepwell%'",
         )
         assert await becomes_ready(client)
-        assert (await client.get(f"/e/{made['event_key']}/whose")).text == made["environment_id"]
+        assert (await client.get(f"/v1/whose/{made['event_key']}")).text == made["environment_id"]
 
 
 async def test_a_pool_that_is_stopped_while_it_tries_gives_up() -> None:

@@ -23,8 +23,7 @@ from app.web.site import Site
 AnyRequest = Request[Any, Any, Any]
 
 _LARGEST_FORM_BYTES = 16 * 1024
-_EMAIL_MISSING = "Enter your e-mail address."
-_PASSWORD_MISSING = "Enter your password."  # noqa: S105 - a sentence
+_MISSING = {"email": "Enter your e-mail address.", "password": "Enter your password."}
 _WRONG = "E-mail address or password is wrong."
 
 
@@ -45,9 +44,8 @@ async def submit_login(request: AnyRequest, site: NamedDependency[Site]) -> Resp
     form = await request.form()
     email, password, target = (_text(form.get(name)) for name in ("email", "password", "next"))
     target = local_path(target)
-    errors = {} if email.strip() else {"email": _EMAIL_MISSING}
-    if not password:
-        errors["password"] = _PASSWORD_MISSING
+    given = {"email": email.strip(), "password": password}
+    errors = {name: _MISSING[name] for name, value in given.items() if not value}
     if errors:
         return _form(target, email=email, errors=errors, status=422)
     outcome = await login.sign_in(

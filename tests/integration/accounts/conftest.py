@@ -6,24 +6,21 @@ import pytest
 
 from app.adapters.sealing import Sealer
 from app.store.db import Pool, open_engine_pool, open_page_pool
-from tests.integration.accounts.databases import database_url
 from tests.integration.accounts.world import SECRET_KEY, CountingPasswords
-
-__all__ = ["database_url"]
 
 
 @pytest.fixture
-async def engine_pool(database_url: str) -> AsyncIterator[Pool]:
+async def engine_pool(database: str) -> AsyncIterator[Pool]:
     """Give a pool that sees all tenants."""
-    pool = await open_engine_pool(database_url, size=4)
+    pool = await open_engine_pool(database, size=4)
     yield pool
     await pool.close()
 
 
 @pytest.fixture
-async def page_pool(database_url: str) -> AsyncIterator[Pool]:
+async def page_pool(database: str) -> AsyncIterator[Pool]:
     """Give a pool under row-level security."""
-    pool = await open_page_pool(database_url, size=4)
+    pool = await open_page_pool(database, size=4)
     yield pool
     await pool.close()
 

@@ -14,8 +14,8 @@ from app.store.db import Pool
 from tests.integration.accounts.world import BASE_URL, PASSWORD, CountingPasswords, new_tenant, scope_of
 
 
-async def test_bootstrap_gives_keys_that_work(database_url: str, engine_pool: Pool, sealer: Sealer) -> None:
-    made = await new_tenant(database_url)
+async def test_bootstrap_gives_keys_that_work(database: str, engine_pool: Pool, sealer: Sealer) -> None:
+    made = await new_tenant(database)
     assert made["base_url"] == BASE_URL
     assert made["environment"] == "production"
     assert await EventKeys(engine_pool).find(made["event_key"]) == scope_of(made)
@@ -23,23 +23,23 @@ async def test_bootstrap_gives_keys_that_work(database_url: str, engine_pool: Po
     assert await SigningKeys(engine_pool, sealer).of(scope_of(made).environment_id) == [made["signing_key"]]
 
 
-async def test_bootstrap_repeated_gives_the_same_keys(database_url: str) -> None:
-    first = await new_tenant(database_url)
-    again = await new_tenant(database_url, email=first["user"].upper(), organization=first["organization"])
+async def test_bootstrap_repeated_gives_the_same_keys(database: str) -> None:
+    first = await new_tenant(database)
+    again = await new_tenant(database, email=first["user"].upper(), organization=first["organization"])
     assert again == first
 
 
-async def test_two_bootstraps_at_once_make_one_organization(database_url: str) -> None:
+async def test_two_bootstraps_at_once_make_one_organization(database: str) -> None:
     both = await asyncio.gather(
-        *(new_tenant(database_url, email="pair@example.com", organization="Pair of Shops") for _ in range(2))
+        *(new_tenant(database, email="pair@example.com", organization="Pair of Shops") for _ in range(2))
     )
     assert both[0] == both[1]
 
 
 async def test_bootstrap_with_another_password_replaces_it_and_ends_sessions(
-    database_url: str, page_pool: Pool, passwords: CountingPasswords
+    database: str, page_pool: Pool, passwords: CountingPasswords
 ) -> None:
-    made = await new_tenant(database_url)
+    made = await new_tenant(database)
 
     async def login(password: str) -> object:
         return await sign_in(
@@ -49,7 +49,7 @@ async def test_bootstrap_with_another_password_replaces_it_and_ends_sessions(
     before = await login(PASSWORD)
     assert isinstance(before, SignedIn)
     await new_tenant(
-        database_url, email=made["user"], organization=made["organization"], password="another walk by the sea"
+        database, email=made["user"], organization=made["organization"], password="another walk by the sea"
     )
     assert await find_session(page_pool, before.session_id) is None
     assert isinstance(await login(PASSWORD), WrongLogin)
@@ -67,13 +67,13 @@ async def test_bootstrap_with_another_password_replaces_it_and_ends_sessions(
     ],
 )
 async def test_bootstrap_refuses_bad_values_before_it_writes(
-    database_url: str, engine_pool: Pool, wrong: dict[str, str], code: str
+    database: str, engine_pool: Pool, wrong: dict[str, str], code: str
 ) -> None:
     count = "select (select count(*) from users) + (select count(*) from accounts)"
     before = await engine_pool.fetchval(count)
     given = {"email": "new@example.com", "password": PASSWORD, "organization": "New"} | wrong
     with pytest.raises(Refused) as refused:
-        await new_tenant(database_url, **given)
+        await new_tenant(database, **given)
     assert refused.value.code == code
     assert await engine_pool.fetchval(count) == before
 
@@ -89,8 +89,8 @@ async def test_dev_tenant_is_made_once_and_signs_nothing(engine_pool: Pool, seal
     assert keys == 1
 
 
-async def test_no_secret_is_stored_in_the_clear(database_url: str, engine_pool: Pool) -> None:
-    made = await new_tenant(database_url)
+async def test_no_secret_is_stored_in_the_clear(database: str, engine_pool: Pool) -> None:
+    made = await new_tenant(database)
     secrets = [made["event_key"], made["signing_key"].rpartition("-")[2], PASSWORD]
     for table in ("users", "event_keys", "signing_keys", "sessions", "audit_log"):
         rows = await engine_pool.fetch(f"select to_json(t)::text from {table} t")
@@ -100,8 +100,8 @@ async def test_no_secret_is_stored_in_the_clear(database_url: str, engine_pool: 
             assert secret.encode().hex() not in text
 
 
-async def test_the_token_of_sdks_is_not_stored_either(database_url: str, engine_pool: Pool) -> None:
-    made = await new_tenant(database_url)
+async def test_the_token_of_sdks_is_not_stored_either(database: str, engine_pool: Pool) -> None:
+    made = await new_tenant(database)
     token = bytes.fromhex(bearer_of(made["signing_key"]))
     found = await engine_pool.fetchval("select count(*) from signing_keys where $1 in (bearer_hash, plain_hash)", token)
     assert found == 0

@@ -39,6 +39,7 @@ async def a_login(
     passwords: CountingPasswords,
     email: str,
     password: str = PASSWORD,
+    *,
     network: str | None = None,
     limits: LoginLimits | None = None,
     ended_session: str | None = None,
@@ -72,11 +73,9 @@ async def age(pool: Pool, session_id: str, column: str, by: timedelta) -> None:
     )
 
 
-async def test_a_session_tells_who_is_signed_in(
-    database_url: str, page_pool: Pool, passwords: CountingPasswords
-) -> None:
-    made = await new_tenant(database_url)
-    await new_tenant(database_url)
+async def test_a_session_tells_who_is_signed_in(database: str, page_pool: Pool, passwords: CountingPasswords) -> None:
+    made = await new_tenant(database)
+    await new_tenant(database)
     session_id = await signed_in(page_pool, passwords, made["user"].upper())
     session = await find_session(page_pool, session_id)
     assert isinstance(session, Session)
@@ -86,9 +85,9 @@ async def test_a_session_tells_who_is_signed_in(
 
 
 async def test_session_ids_are_256_bits_and_stored_hashed(
-    database_url: str, page_pool: Pool, passwords: CountingPasswords
+    database: str, page_pool: Pool, passwords: CountingPasswords
 ) -> None:
-    made = await new_tenant(database_url)
+    made = await new_tenant(database)
     session_id = await signed_in(page_pool, passwords, made["user"])
     assert len(session_id) == 43
     stored = await page_pool.fetchval(
@@ -98,9 +97,9 @@ async def test_session_ids_are_256_bits_and_stored_hashed(
 
 
 async def test_signing_in_again_gives_a_new_id_and_ends_the_old_one(
-    database_url: str, page_pool: Pool, passwords: CountingPasswords
+    database: str, page_pool: Pool, passwords: CountingPasswords
 ) -> None:
-    made = await new_tenant(database_url)
+    made = await new_tenant(database)
     old = await signed_in(page_pool, passwords, made["user"])
     outcome = await a_login(page_pool, passwords, made["user"], ended_session=old)
     assert isinstance(outcome, SignedIn)
@@ -109,19 +108,17 @@ async def test_signing_in_again_gives_a_new_id_and_ends_the_old_one(
 
 
 async def test_a_planted_session_id_is_never_taken_over(
-    database_url: str, page_pool: Pool, passwords: CountingPasswords
+    database: str, page_pool: Pool, passwords: CountingPasswords
 ) -> None:
-    made = await new_tenant(database_url)
+    made = await new_tenant(database)
     outcome = await a_login(page_pool, passwords, made["user"], ended_session="planted by somebody else")
     assert isinstance(outcome, SignedIn)
     assert outcome.session_id != "planted by somebody else"
     assert await find_session(page_pool, "planted by somebody else") is None
 
 
-async def test_signing_out_ends_the_session_once(
-    database_url: str, page_pool: Pool, passwords: CountingPasswords
-) -> None:
-    made = await new_tenant(database_url)
+async def test_signing_out_ends_the_session_once(database: str, page_pool: Pool, passwords: CountingPasswords) -> None:
+    made = await new_tenant(database)
     session_id = await signed_in(page_pool, passwords, made["user"])
     assert await sign_out(page_pool, session_id)
     assert await find_session(page_pool, session_id) is None
@@ -130,9 +127,9 @@ async def test_signing_out_ends_the_session_once(
 
 @pytest.mark.parametrize(("column", "life"), [("seen_at", IDLE), ("expires_at", ABSOLUTE)])
 async def test_a_session_ends_when_idle_or_old(
-    database_url: str, page_pool: Pool, passwords: CountingPasswords, column: str, life: timedelta
+    database: str, page_pool: Pool, passwords: CountingPasswords, column: str, life: timedelta
 ) -> None:
-    made = await new_tenant(database_url)
+    made = await new_tenant(database)
     session_id = await signed_in(page_pool, passwords, made["user"])
     await age(page_pool, session_id, column, life - timedelta(minutes=2))
     assert await find_session(page_pool, session_id) is not None
@@ -140,10 +137,8 @@ async def test_a_session_ends_when_idle_or_old(
     assert await find_session(page_pool, session_id) is None
 
 
-async def test_use_is_noted_at_most_once_a_minute(
-    database_url: str, page_pool: Pool, passwords: CountingPasswords
-) -> None:
-    made = await new_tenant(database_url)
+async def test_use_is_noted_at_most_once_a_minute(database: str, page_pool: Pool, passwords: CountingPasswords) -> None:
+    made = await new_tenant(database)
     session_id = await signed_in(page_pool, passwords, made["user"])
     seen = "select seen_at, xmin::text from sessions where id_hash = $1"
     id_hash = hashlib.sha256(session_id.encode()).digest()
@@ -156,18 +151,18 @@ async def test_use_is_noted_at_most_once_a_minute(
 
 
 async def test_a_session_ends_with_the_membership(
-    database_url: str, page_pool: Pool, engine_pool: Pool, passwords: CountingPasswords
+    database: str, page_pool: Pool, engine_pool: Pool, passwords: CountingPasswords
 ) -> None:
-    made = await new_tenant(database_url)
+    made = await new_tenant(database)
     session_id = await signed_in(page_pool, passwords, made["user"])
     await engine_pool.execute("delete from memberships where user_id::text = $1", made["user_id"])
     assert await find_session(page_pool, session_id) is None
 
 
 async def test_unknown_wrong_and_unverified_cost_the_same_work(
-    database_url: str, page_pool: Pool, engine_pool: Pool, passwords: CountingPasswords
+    database: str, page_pool: Pool, engine_pool: Pool, passwords: CountingPasswords
 ) -> None:
-    made, unverified = await new_tenant(database_url), await new_tenant(database_url)
+    made, unverified = await new_tenant(database), await new_tenant(database)
     await engine_pool.execute("update users set verified_at = null where id::text = $1", unverified["user_id"])
     tries = [
         ("nobody@example.com", PASSWORD),
@@ -181,9 +176,9 @@ async def test_unknown_wrong_and_unverified_cost_the_same_work(
 
 
 async def test_the_sixth_try_for_an_address_is_held_back_whether_it_exists_or_not(
-    database_url: str, page_pool: Pool, passwords: CountingPasswords
+    database: str, page_pool: Pool, passwords: CountingPasswords
 ) -> None:
-    made = await new_tenant(database_url)
+    made = await new_tenant(database)
     for email in (made["user"], "nobody-at-all@example.com"):
         passwords.verifications = 0
         for _ in range(5):
@@ -195,9 +190,9 @@ async def test_the_sixth_try_for_an_address_is_held_back_whether_it_exists_or_no
 
 
 async def test_tries_at_the_same_moment_cannot_slip_through(
-    database_url: str, page_pool: Pool, passwords: CountingPasswords
+    database: str, page_pool: Pool, passwords: CountingPasswords
 ) -> None:
-    made = await new_tenant(database_url)
+    made = await new_tenant(database)
     outcomes = await asyncio.gather(*(a_login(page_pool, passwords, made["user"], "wrong") for _ in range(12)))
     assert passwords.verifications == 5
     assert sum(isinstance(outcome, TooManyTries) for outcome in outcomes) == 7
@@ -215,16 +210,16 @@ async def test_a_network_is_held_back_whatever_addresses_it_tries(
     assert await a_login(page_pool, passwords, "another@example.org", limits=limits) == WrongLogin()
 
 
-async def test_the_window_passes(database_url: str, page_pool: Pool, passwords: CountingPasswords) -> None:
-    made = await new_tenant(database_url)
+async def test_the_window_passes(database: str, page_pool: Pool, passwords: CountingPasswords) -> None:
+    made = await new_tenant(database)
     for _ in range(6):
         await a_login(page_pool, passwords, made["user"], "wrong")
     await page_pool.execute("update login_attempts set window_start = window_start - interval '15 minutes 1 second'")
     assert isinstance(await a_login(page_pool, passwords, made["user"]), SignedIn)
 
 
-async def test_success_clears_the_address(database_url: str, page_pool: Pool, passwords: CountingPasswords) -> None:
-    made = await new_tenant(database_url)
+async def test_success_clears_the_address(database: str, page_pool: Pool, passwords: CountingPasswords) -> None:
+    made = await new_tenant(database)
     for _ in range(2):
         for _ in range(4):
             assert await a_login(page_pool, passwords, made["user"], "wrong") == WrongLogin()
@@ -232,9 +227,9 @@ async def test_success_clears_the_address(database_url: str, page_pool: Pool, pa
 
 
 async def test_strangers_cannot_lock_a_person_out_of_where_they_are_signed_in(
-    database_url: str, page_pool: Pool, passwords: CountingPasswords
+    database: str, page_pool: Pool, passwords: CountingPasswords
 ) -> None:
-    made, home = await new_tenant(database_url), a_network()
+    made, home = await new_tenant(database), a_network()
     await signed_in(page_pool, passwords, made["user"], network=home)
     for _ in range(6):
         await a_login(page_pool, passwords, made["user"], "wrong")
@@ -243,9 +238,9 @@ async def test_strangers_cannot_lock_a_person_out_of_where_they_are_signed_in(
 
 
 async def test_logins_and_failures_are_audited(
-    database_url: str, page_pool: Pool, engine_pool: Pool, passwords: CountingPasswords
+    database: str, page_pool: Pool, engine_pool: Pool, passwords: CountingPasswords
 ) -> None:
-    made = await new_tenant(database_url)
+    made = await new_tenant(database)
     await a_login(page_pool, passwords, made["user"], "wrong", network=CAFE)
     session_id = await signed_in(page_pool, passwords, made["user"], network=HOME)
     await sign_out(page_pool, session_id, network=HOME)
@@ -261,9 +256,9 @@ async def test_logins_and_failures_are_audited(
 
 
 async def test_ended_sessions_and_old_counters_are_swept(
-    database_url: str, page_pool: Pool, passwords: CountingPasswords
+    database: str, page_pool: Pool, passwords: CountingPasswords
 ) -> None:
-    made = await new_tenant(database_url)
+    made = await new_tenant(database)
     ended, alive = [await signed_in(page_pool, passwords, made["user"]) for _ in range(2)]
     await age(page_pool, ended, "expires_at", ABSOLUTE + timedelta(minutes=1))
     await page_pool.execute("update login_attempts set window_start = window_start - interval '1 hour'")
@@ -274,9 +269,9 @@ async def test_ended_sessions_and_old_counters_are_swept(
 
 
 async def test_a_hash_with_weaker_parameters_is_renewed_at_login(
-    database_url: str, page_pool: Pool, engine_pool: Pool, passwords: CountingPasswords
+    database: str, page_pool: Pool, engine_pool: Pool, passwords: CountingPasswords
 ) -> None:
-    made = await new_tenant(database_url)
+    made = await new_tenant(database)
     weaker = "$argon2id$v=19$m=8,t=1,p=1$"
     async with engine_pool.acquire() as conn:
         hashed = Argon2Hasher(memory_cost=8, time_cost=1, parallelism=1).hash(PASSWORD)

@@ -43,9 +43,9 @@ async def signing_key_ids(pool: Pool, scope: Scope) -> list[tuple[UUID, str]]:
 
 
 async def test_a_revoked_event_key_is_refused_within_five_seconds(
-    database_url: str, engine_pool: Pool, page_pool: Pool
+    database: str, engine_pool: Pool, page_pool: Pool
 ) -> None:
-    made, clock = await new_tenant(database_url), Clock()
+    made, clock = await new_tenant(database), Clock()
     finder = EventKeys(engine_pool, now=clock)
     assert await finder.find(made["event_key"]) == scope_of(made)
     key_id = await event_key_id(engine_pool, made)
@@ -56,9 +56,9 @@ async def test_a_revoked_event_key_is_refused_within_five_seconds(
 
 
 async def test_a_key_that_is_revoked_while_it_is_looked_up_lives_no_longer_for_it(
-    database_url: str, engine_pool: Pool
+    database: str, engine_pool: Pool
 ) -> None:
-    made, clock = await new_tenant(database_url), Clock()
+    made, clock = await new_tenant(database), Clock()
     finder = EventKeys(engine_pool, now=clock)
     looking = asyncio.create_task(finder.find(made["event_key"]))
     await asyncio.sleep(0)  # The question is on its way.
@@ -69,8 +69,8 @@ async def test_a_key_that_is_revoked_while_it_is_looked_up_lives_no_longer_for_i
     assert await finder.find(made["event_key"]) is None
 
 
-async def test_unknown_foreign_and_archived_keys_are_refused_alike(database_url: str, engine_pool: Pool) -> None:
-    made = await new_tenant(database_url)
+async def test_unknown_foreign_and_archived_keys_are_refused_alike(database: str, engine_pool: Pool) -> None:
+    made = await new_tenant(database)
     await engine_pool.execute(
         "update environments set archived_at = clock() where id::text = $1", made["environment_id"]
     )
@@ -89,10 +89,10 @@ async def test_unknown_foreign_and_archived_keys_are_refused_alike(database_url:
 
 
 async def test_sdks_and_people_are_let_in_by_hash_or_plain_key_with_or_without_prefix(
-    database_url: str, engine_pool: Pool
+    database: str, engine_pool: Pool
 ) -> None:
-    made = await new_tenant(database_url)
-    await new_tenant(database_url)
+    made = await new_tenant(database)
+    await new_tenant(database)
     bare = made["signing_key"].removeprefix("signkey-prod-")
     assert len(bare) == 64
     hashed = bearer_of(made["signing_key"])
@@ -109,8 +109,8 @@ async def test_in_dev_mode_any_key_opens_the_dev_environment(engine_pool: Pool) 
     assert await Bearers(engine_pool, anyone=DEV_SCOPE).find_header(None) == DEV_SCOPE
 
 
-async def test_many_who_ask_at_once_cause_one_question(database_url: str, engine_pool: Pool) -> None:
-    made = await new_tenant(database_url)
+async def test_many_who_ask_at_once_cause_one_question(database: str, engine_pool: Pool) -> None:
+    made = await new_tenant(database)
     questions = 0
 
     class Counting:
@@ -125,8 +125,8 @@ async def test_many_who_ask_at_once_cause_one_question(database_url: str, engine
     assert questions == 1
 
 
-async def test_use_of_a_key_is_noted(database_url: str, engine_pool: Pool) -> None:
-    made = await new_tenant(database_url)
+async def test_use_of_a_key_is_noted(database: str, engine_pool: Pool) -> None:
+    made = await new_tenant(database)
     used = "select used_at from event_keys where environment_id::text = $1"
     assert await engine_pool.fetchval(used, made["environment_id"]) is None
     await EventKeys(engine_pool).find(made["event_key"])
@@ -137,9 +137,9 @@ async def test_use_of_a_key_is_noted(database_url: str, engine_pool: Pool) -> No
 
 
 async def test_rotation_keeps_both_keys_accepted_until_the_old_one_is_revoked(
-    database_url: str, engine_pool: Pool, page_pool: Pool, sealer: Sealer
+    database: str, engine_pool: Pool, page_pool: Pool, sealer: Sealer
 ) -> None:
-    made, clock = await new_tenant(database_url), Clock()
+    made, clock = await new_tenant(database), Clock()
     scope = scope_of(made)
     signing, bearers = SigningKeys(engine_pool, sealer, now=clock), Bearers(engine_pool, now=clock)
     async with tenant(page_pool, scope.account_id) as conn:
@@ -161,8 +161,8 @@ async def test_rotation_keeps_both_keys_accepted_until_the_old_one_is_revoked(
     assert await bearers.find(made["signing_key"]) is None
 
 
-async def test_the_current_signing_key_cannot_be_revoked(database_url: str, engine_pool: Pool, page_pool: Pool) -> None:
-    made = await new_tenant(database_url)
+async def test_the_current_signing_key_cannot_be_revoked(database: str, engine_pool: Pool, page_pool: Pool) -> None:
+    made = await new_tenant(database)
     ((key_id, _),) = await signing_key_ids(engine_pool, scope_of(made))
     with pytest.raises(KeyInUse):
         async with tenant(page_pool, scope_of(made).account_id) as conn:
@@ -171,9 +171,9 @@ async def test_the_current_signing_key_cannot_be_revoked(database_url: str, engi
 
 
 async def test_a_key_can_be_shown_again_and_that_is_audited(
-    database_url: str, engine_pool: Pool, page_pool: Pool, sealer: Sealer
+    database: str, engine_pool: Pool, page_pool: Pool, sealer: Sealer
 ) -> None:
-    made, stranger = await new_tenant(database_url), await new_tenant(database_url)
+    made, stranger = await new_tenant(database), await new_tenant(database)
     scope, key_id = scope_of(made), await event_key_id(engine_pool, made)
     async with tenant(page_pool, scope.account_id) as conn:
         assert await keys.reveal_event_key(conn, sealer, scope, ACTOR, key_id) == made["event_key"]
@@ -185,9 +185,9 @@ async def test_a_key_can_be_shown_again_and_that_is_audited(
 
 
 async def test_a_sealed_key_copied_to_another_tenant_does_not_open(
-    database_url: str, engine_pool: Pool, sealer: Sealer
+    database: str, engine_pool: Pool, sealer: Sealer
 ) -> None:
-    made, thief = await new_tenant(database_url), await new_tenant(database_url)
+    made, thief = await new_tenant(database), await new_tenant(database)
     await engine_pool.execute(
         "update signing_keys set secret_sealed ="
         " (select secret_sealed from signing_keys where environment_id::text = $1) where environment_id::text = $2",
@@ -199,9 +199,9 @@ async def test_a_sealed_key_copied_to_another_tenant_does_not_open(
 
 
 async def test_every_change_of_keys_moves_the_catalogue_version(
-    database_url: str, engine_pool: Pool, page_pool: Pool, sealer: Sealer
+    database: str, engine_pool: Pool, page_pool: Pool, sealer: Sealer
 ) -> None:
-    made = await new_tenant(database_url)
+    made = await new_tenant(database)
     version = "select catalogue_version from environments where id::text = $1"
     before = await engine_pool.fetchval(version, made["environment_id"])
     async with tenant(page_pool, scope_of(made).account_id) as conn:

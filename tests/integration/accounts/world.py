@@ -14,12 +14,12 @@ PASSWORD = "a long walk by the sea"
 Tenant = dict[str, str]
 
 
-async def new_tenant(database_url: str, **more: str) -> Tenant:
+async def new_tenant(database: str, **more: str) -> Tenant:
     """Bootstrap an organization of its own; the output of `bootstrap` with the password."""
     word = uuid4().hex[:10]
     given = {"email": f"{word}@example.com", "organization": f"Shop {word}", "password": PASSWORD} | more
     made = await bootstrap(
-        database_url, SECRET_KEY, base_url=BASE_URL, passwords=Passwords(memory_kib=19 * 1024, rounds=2), **given
+        database, SECRET_KEY, base_url=BASE_URL, passwords=Passwords(memory_kib=19 * 1024, rounds=2), **given
     )
     return made | {"password": given["password"]}
 

@@ -38,8 +38,8 @@ async def test_the_roles_own_nothing_and_cannot_pass_by(engine_pool: Pool) -> No
     ]
 
 
-async def test_without_a_tenant_pages_see_nothing_and_cannot_write(database_url: str, page_pool: Pool) -> None:
-    made = await new_tenant(database_url)
+async def test_without_a_tenant_pages_see_nothing_and_cannot_write(database: str, page_pool: Pool) -> None:
+    made = await new_tenant(database)
     scope = scope_of(made)
     for table in ("accounts", "environments", "event_keys", "signing_keys", "memberships", "audit_log"):
         assert await page_pool.fetchval(f"select count(*) from {table}") == 0
@@ -50,8 +50,8 @@ async def test_without_a_tenant_pages_see_nothing_and_cannot_write(database_url:
             await audit.insert_entry(conn, scope.account_id, Actor("nobody"), "thing.done")
 
 
-async def test_with_a_tenant_pages_see_and_change_only_its_rows(database_url: str, page_pool: Pool) -> None:
-    mine, other = await new_tenant(database_url), await new_tenant(database_url)
+async def test_with_a_tenant_pages_see_and_change_only_its_rows(database: str, page_pool: Pool) -> None:
+    mine, other = await new_tenant(database), await new_tenant(database)
     async with tenant(page_pool, scope_of(mine).account_id) as conn:
         assert await conn.fetchval("select count(*) from accounts") == 1
         assert len(await keys.list_event_keys(conn, scope_of(mine))) == 1
@@ -62,26 +62,24 @@ async def test_with_a_tenant_pages_see_and_change_only_its_rows(database_url: st
                 await audit.insert_entry(conn, scope_of(other).account_id, Actor("a thief"), "thing.done")
 
 
-async def test_the_tenant_ends_with_its_transaction(database_url: str, page_pool: Pool) -> None:
-    made = await new_tenant(database_url)
+async def test_the_tenant_ends_with_its_transaction(database: str, page_pool: Pool) -> None:
+    made = await new_tenant(database)
     async with tenant(page_pool, scope_of(made).account_id):
         pass
     assert await page_pool.fetchval("select count(*) from accounts") == 0
 
 
-async def test_the_audit_log_cannot_be_changed_by_pages(database_url: str, page_pool: Pool) -> None:
-    made = await new_tenant(database_url)
+async def test_the_audit_log_cannot_be_changed_by_pages(database: str, page_pool: Pool) -> None:
+    made = await new_tenant(database)
     for statement in ("update audit_log set action = 'x'", "delete from audit_log"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             async with tenant(page_pool, scope_of(made).account_id) as conn:
                 await conn.execute(statement)
 
 
-async def test_a_person_sees_their_own_memberships_before_an_account_is_chosen(
-    database_url: str, page_pool: Pool
-) -> None:
-    mine = await new_tenant(database_url)
-    await new_tenant(database_url)
+async def test_a_person_sees_their_own_memberships_before_an_account_is_chosen(database: str, page_pool: Pool) -> None:
+    mine = await new_tenant(database)
+    await new_tenant(database)
     async with page_pool.acquire() as conn, conn.transaction():
         await conn.execute("select set_config('app.user', $1, true)", mine["user_id"])
         rows = await conn.fetch("select account_id::text from memberships")

@@ -24,11 +24,11 @@ Client = AsyncTestClient[Litestar]
 SECRET_TEXT = "what the customer wrote"
 
 
-def settings_for(database_url: str, **more: str) -> Settings:
+def settings_for(database: str, **more: str) -> Settings:
     """Settings of a web process on this database; Redis is a closed port, because nothing here may need it."""
     return load(
         {
-            "DATABASE_URL": database_url,
+            "DATABASE_URL": database,
             "REDIS_URL": "redis://127.0.0.1:1",
             "STEPWELL_SECRET_KEY": SECRET_KEY,
             "STEPWELL_BASE_URL": BASE_URL,
@@ -110,13 +110,13 @@ _FAULTS: dict[str, Exception] = {
 }
 
 
-@get(["/e/fail/{fault:str}", "/v1/fail/{fault:str}", "/v2/fail/{fault:str}", "/fail/{fault:str}"])
+@get(["/v1/fail/{fault:str}", "/v2/fail/{fault:str}", "/fail/{fault:str}"])
 async def fail(fault: FromPath[str]) -> None:
     """Fail as told."""
     raise _FAULTS[fault]
 
 
-@get(["/e/{key:str}/whose"])
+@get("/v1/whose/{key:str}")
 async def whose_event_key(key: FromPath[str], site: NamedDependency[Site]) -> str:
     """Tell whose event key this is."""
     return _environment_of(await site.event_keys.find(key))

@@ -1,5 +1,7 @@
 """Login and logout in a browser's eyes."""
 
+import re
+
 import pytest
 
 from app.accounts.login import LoginLimits
@@ -7,8 +9,8 @@ from tests.integration.accounts.world import Tenant, new_tenant
 from tests.integration.web.site import Client, log_in, running, settings_for
 
 
-async def test_signing_in_leads_on_and_signing_out_ends_it(client: Client, database_url: str) -> None:
-    made = await new_tenant(database_url)
+async def test_signing_in_leads_on_and_signing_out_ends_it(client: Client, database: str) -> None:
+    made = await new_tenant(database)
     answer = await client.post(
         "/login", data={"email": made["user"], "password": made["password"], "next": "/env/production/runs?last=24h"}
     )
@@ -25,8 +27,8 @@ async def test_signing_in_leads_on_and_signing_out_ends_it(client: Client, datab
     assert (await client.get("/whoami")).status_code == 303
 
 
-async def test_a_login_gives_a_new_session_id_and_ends_the_browsers_old_one(client: Client, database_url: str) -> None:
-    made, other = await new_tenant(database_url), await new_tenant(database_url)
+async def test_a_login_gives_a_new_session_id_and_ends_the_browsers_old_one(client: Client, database: str) -> None:
+    made, other = await new_tenant(database), await new_tenant(database)
 
     async def session_after_login(tenant: Tenant, former: str) -> str:
         client.cookies.clear()
@@ -46,9 +48,9 @@ async def test_a_login_gives_a_new_session_id_and_ends_the_browsers_old_one(clie
     ("base_url", "name", "secure"),
     [("http://stepwell.example", "stepwell", False), ("https://stepwell.example", "__Host-stepwell", True)],
 )
-async def test_cookie_flags_follow_the_base_url(database_url: str, base_url: str, name: str, secure: bool) -> None:
-    made = await new_tenant(database_url)
-    async with running(settings_for(database_url, STEPWELL_BASE_URL=base_url)) as client:
+async def test_cookie_flags_follow_the_base_url(database: str, base_url: str, name: str, secure: bool) -> None:
+    made = await new_tenant(database)
+    async with running(settings_for(database, STEPWELL_BASE_URL=base_url)) as client:
         answer = await client.post("/login", data={"email": made["user"], "password": made["password"]})
         cookie, *flags = answer.headers["set-cookie"].split("; ")
         assert cookie.partition("=")[0] == name
@@ -61,26 +63,30 @@ async def test_cookie_flags_follow_the_base_url(database_url: str, base_url: str
 
 
 @pytest.mark.parametrize(
-    ("form", "status", "sentence", "describes"),
+    ("form", "status", "sentence", "wrong"),
     [
-        ({"email": "", "password": "x"}, 422, "Enter your e-mail address.", "email-error"),
-        ({"email": "a<b>@example.com", "password": ""}, 422, "Enter your password.", "password-error"),
-        ({}, 422, "Enter your password.", "password-error"),
+        ({"email": "", "password": "x"}, 422, "Enter your e-mail address.", "email"),
+        ({"email": "a<b>@example.com", "password": ""}, 422, "Enter your password.", "password"),
+        ({}, 422, "Enter your password.", "password"),
         (
             {"email": "a<b>@example.com", "password": "not it"},
             401,
             "E-mail address or password is wrong.",
-            "password-error",
+            "password",
         ),
     ],
 )
 async def test_a_form_that_fails_says_why_beside_the_field_and_keeps_the_address(
-    client: Client, form: dict[str, str], status: int, sentence: str, describes: str
+    client: Client, form: dict[str, str], status: int, sentence: str, wrong: str
 ) -> None:
     answer = await client.post("/login", data=form | {"next": "/env/x/runs"})
     assert answer.status_code == status
-    assert f'id="{describes}">{sentence}' in answer.text
-    assert f'aria-describedby="{describes}"' in answer.text
+    field = re.search(rf'<input[^>]*name="{wrong}"[^>]*>', answer.text)
+    assert field is not None
+    described = re.search(r'aria-describedby="([^"]+)"', field[0])
+    assert described is not None
+    assert re.search(rf'id="{described[1]}"[^>]*>([^<]|<svg.*?</svg>)*{re.escape(sentence)}', answer.text)
+    assert 'aria-invalid="true"' in field[0]
     assert 'name="next" value="/env/x/runs"' in answer.text
     if form.get("email"):
         assert 'value="a&lt;b&gt;@example.com"' in answer.text
@@ -89,16 +95,16 @@ async def test_a_form_that_fails_says_why_beside_the_field_and_keeps_the_address
 
 
 @pytest.mark.parametrize("target", ["//evil.example", "https://evil.example", "/\\evil.example", "/login"])
-async def test_a_login_leads_only_to_our_own_paths(client: Client, database_url: str, target: str) -> None:
-    made = await new_tenant(database_url)
+async def test_a_login_leads_only_to_our_own_paths(client: Client, database: str, target: str) -> None:
+    made = await new_tenant(database)
     form = {"email": made["user"], "password": made["password"], "next": target}
     assert (await client.post("/login", data=form)).headers["location"] == "/"
     client.cookies.clear()
     assert 'name="next" value="/"' in (await client.get("/login", params={"next": target})).text
 
 
-async def test_too_many_tries_are_held_back_with_a_time(database_url: str) -> None:
-    async with running(settings_for(database_url), LoginLimits(per_address=2)) as client:
+async def test_too_many_tries_are_held_back_with_a_time(database: str) -> None:
+    async with running(settings_for(database), LoginLimits(per_address=2)) as client:
         form = {"email": "somebody@example.com", "password": "wrong"}
         assert [(await client.post("/login", data=form)).status_code for _ in range(3)] == [401, 401, 429]
         held_back = await client.post("/login", data=form)
@@ -118,8 +124,8 @@ async def test_a_partial_request_without_session_gets_no_page(client: Client) ->
     assert (answer.status_code, answer.headers["hx-redirect"], answer.text) == (401, "/login", "")
 
 
-async def test_a_login_form_sent_from_elsewhere_is_refused(client: Client, database_url: str) -> None:
-    made = await new_tenant(database_url)
+async def test_a_login_form_sent_from_elsewhere_is_refused(client: Client, database: str) -> None:
+    made = await new_tenant(database)
     form = {"email": made["user"], "password": made["password"]}
     answer = await client.post("/login", data=form, headers={"sec-fetch-site": "cross-site"})
     assert answer.status_code == 403
@@ -139,6 +145,6 @@ async def test_an_oddly_sent_form_is_not_our_failure(client: Client) -> None:
     assert answer.status_code == 422
 
 
-async def test_signing_in_works_after_signing_in_elsewhere(client: Client, database_url: str) -> None:
-    made = await new_tenant(database_url)
+async def test_signing_in_works_after_signing_in_elsewhere(client: Client, database: str) -> None:
+    made = await new_tenant(database)
     assert await log_in(client, made) != await log_in(client, made)

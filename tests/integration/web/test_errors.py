@@ -1,9 +1,10 @@
 """Every failure has one answer per kind of reader, and none tells what it must not."""
 
-from typing import Any
-
 import pytest
 
+from app.domain.errors import Refused
+from app.web.audience import Audience
+from app.web.errors import body_of, fault_of
 from tests.integration.web.site import SECRET_TEXT, Client
 
 STATUSES = [
@@ -27,7 +28,7 @@ STATUSES = [
 async def test_each_failure_has_its_status_and_code_in_every_shape(
     client: Client, fault: str, status: int, code: str
 ) -> None:
-    for prefix in ("/e", "/v1", "/v2", ""):
+    for prefix in ("/v1", "/v2", ""):
         answer = await client.get(f"{prefix}/fail/{fault}")
         assert answer.status_code == status
         assert SECRET_TEXT not in answer.text
@@ -39,39 +40,33 @@ async def test_each_failure_has_its_status_and_code_in_every_shape(
             assert answer.headers["content-type"].startswith("text/html")
 
 
-async def test_shapes(client: Client) -> None:
-    async def body(path: str) -> tuple[dict[str, Any], str]:
-        answer = await client.get(path)
-        return answer.json(), answer.headers["x-request-id"]
-
-    events, request_id = await body("/e/fail/index")
-    assert events == {
+def test_each_kind_of_machine_has_its_own_shape() -> None:
+    fault = fault_of(Refused("event_name_invalid", "event name is empty", {"index": 3}))
+    assert body_of(Audience.EVENTS, fault, "r1") == {
         "ids": [],
         "status": 400,
         "error": "event name is empty",
         "code": "event_name_invalid",
         "details": {"index": 3},
-        "request_id": request_id,
+        "request_id": "r1",
     }
-    sdk, request_id = await body("/v1/fail/index")
-    assert sdk == {
+    assert body_of(Audience.SDK, fault, "r1") == {
         "error": "event name is empty",
         "status": 400,
         "data": None,
         "code": "event_name_invalid",
         "details": {"index": 3},
-        "request_id": request_id,
+        "request_id": "r1",
     }
-    api, request_id = await body("/v2/fail/index")
-    assert api == {
+    assert body_of(Audience.API, fault, "r1") == {
         "errors": [{"code": "event_name_invalid", "message": "event name is empty", "details": {"index": 3}}],
-        "request_id": request_id,
+        "request_id": "r1",
     }
 
 
 async def test_whoever_is_held_back_is_told_for_how_long(client: Client) -> None:
-    assert (await client.get("/e/fail/rate")).headers["retry-after"] == "17"
-    assert 1 <= int((await client.get("/e/fail/closed")).headers["retry-after"]) <= 5
+    assert (await client.get("/v1/fail/rate")).headers["retry-after"] == "17"
+    assert 1 <= int((await client.get("/v1/fail/closed")).headers["retry-after"]) <= 5
 
 
 async def test_a_method_that_is_not_taken_is_named_with_those_that_are(client: Client) -> None:
@@ -81,7 +76,7 @@ async def test_a_method_that_is_not_taken_is_named_with_those_that_are(client: C
     assert "GET" in answer.headers["allow"]
 
 
-@pytest.mark.parametrize("path", ["/e/a/b/c", "/v1/nothing", "/v2/nothing", "/nothing", "/static/nothing.css"])
+@pytest.mark.parametrize("path", ["/v1/nothing", "/v2/nothing", "/nothing", "/static/nothing.css"])
 async def test_unknown_paths_have_the_headers_of_known_ones(client: Client, path: str) -> None:
     answer = await client.get(path)
     assert answer.status_code == 404
@@ -106,7 +101,7 @@ async def test_pages_carry_the_policy_and_machines_are_spared(client: Client) ->
     assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
     assert page.headers["referrer-policy"] == "same-origin"
     assert page.headers["cache-control"] == "no-store"
-    assert "content-security-policy" not in (await client.get("/e/fail/key")).headers
+    assert "content-security-policy" not in (await client.get("/v1/fail/key")).headers
     assert "strict-transport-security" not in page.headers
 
 

@@ -31,10 +31,10 @@ OURS, CROSS = {"sec-fetch-site": "same-origin"}, {"sec-fetch-site": "cross-site"
     ],
 )
 async def test_unsafe_requests_need_both_proofs(
-    client: Client, database_url: str, headers: dict[str, str], where: str, status: int
+    client: Client, database: str, headers: dict[str, str], where: str, status: int
 ) -> None:
-    made = await new_tenant(database_url)
-    other = await log_in(client, await new_tenant(database_url))
+    made = await new_tenant(database)
+    other = await log_in(client, await new_tenant(database))
     token = await log_in(client, made)
     fields: dict[str, str] = {
         "form": {"csrf_token": token},
@@ -55,13 +55,13 @@ async def test_a_forged_request_is_refused_before_anything_else_is_said(client: 
     assert (await client.post("/change", headers=OURS)).headers["location"] == "/login"
 
 
-async def test_a_token_in_a_json_body_does_not_count(client: Client, database_url: str) -> None:
-    token = await log_in(client, await new_tenant(database_url))
+async def test_a_token_in_a_json_body_does_not_count(client: Client, database: str) -> None:
+    token = await log_in(client, await new_tenant(database))
     assert (await client.post("/change", json={"csrf_token": token}, headers=OURS)).status_code == 403
 
 
-async def test_environments_of_others_are_not_found_like_unknown_ones(client: Client, database_url: str) -> None:
-    mine, other = await new_tenant(database_url), await new_tenant(database_url, environment="Secret Place")
+async def test_environments_of_others_are_not_found_like_unknown_ones(client: Client, database: str) -> None:
+    mine, other = await new_tenant(database), await new_tenant(database, environment="Secret Place")
     await log_in(client, mine)
     own = await client.get("/env/production/name")
     assert own.json() == {"name": "Production", "id": mine["environment_id"]}
@@ -76,10 +76,8 @@ async def test_environments_of_others_are_not_found_like_unknown_ones(client: Cl
     assert other["environment_id"] not in foreign.text
 
 
-async def test_a_role_that_is_too_low_is_refused_and_noted(
-    client: Client, database_url: str, engine_pool: Pool
-) -> None:
-    made = await new_tenant(database_url)
+async def test_a_role_that_is_too_low_is_refused_and_noted(client: Client, database: str, engine_pool: Pool) -> None:
+    made = await new_tenant(database)
     token = await log_in(client, made)
     assert (await client.post("/admins-only", data={"csrf_token": token})).status_code == 200
     for role in ("viewer", "member"):
@@ -93,24 +91,25 @@ async def test_a_role_that_is_too_low_is_refused_and_noted(
     assert '"has": "viewer"' in rows[0]["detail"]
 
 
-async def test_in_dev_mode_everybody_is_the_developer(database_url: str) -> None:
-    async with running(settings_for(database_url, STEPWELL_MODE="dev")) as client:
+async def test_in_dev_mode_everybody_is_the_developer(database: str) -> None:
+    async with running(settings_for(database, STEPWELL_MODE="dev")) as client:
         who = await client.get("/whoami")
         assert (who.json()["account"], who.json()["role"]) == (str(DEV_SCOPE.account_id), "owner")
         assert who.headers["x-inngest-server-kind"] == "dev"
         assert (await client.get("/env/dev/name")).json()["id"] == str(DEV_SCOPE.environment_id)
         assert (await client.post("/change", data={"say": "hi"})).json() == {"said": "hi"}
         assert (await client.post("/change", data={"say": "hi"}, headers=CROSS)).status_code == 403
+        assert (await client.get("/whoami", headers={"host": "rebound.example:8288"})).status_code == 421
         assert (await client.get("/login")).headers["location"] == "/"
         assert (await client.post("/login")).headers["location"] == "/"
-        assert (await client.get("/e/anything/whose")).text == str(DEV_SCOPE.environment_id)
+        assert (await client.get("/v1/whose/anything")).text == str(DEV_SCOPE.environment_id)
         assert (await client.get("/v1/whose")).text == str(DEV_SCOPE.environment_id)
 
 
-async def test_in_signed_mode_machines_need_their_key(client: Client, database_url: str) -> None:
-    made = await new_tenant(database_url)
-    assert (await client.get(f"/e/{made['event_key']}/whose")).text == made["environment_id"]
-    assert (await client.get("/e/anything/whose")).status_code == 401
+async def test_in_signed_mode_machines_need_their_key(client: Client, database: str) -> None:
+    made = await new_tenant(database)
+    assert (await client.get(f"/v1/whose/{made['event_key']}")).text == made["environment_id"]
+    assert (await client.get("/v1/whose/anything")).status_code == 401
     bearer = {"authorization": f"Bearer {made['signing_key']}"}
     assert (await client.get("/v1/whose", headers=bearer)).text == made["environment_id"]
     assert (await client.get("/v1/whose")).status_code == 401

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.web.guards import is_same_origin, local_path
+from app.web.guards import is_own_host, is_same_origin, local_path
 
 HTTPS, HTTP = "https://stepwell.example", "http://127.0.0.1:8288"
 
@@ -66,3 +66,23 @@ def test_local_paths_are_followed(path: str) -> None:
 )
 def test_anything_else_leads_to_the_start(path: str | None) -> None:
     assert local_path(path) == "/"
+
+
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [
+        ("127.0.0.1:8288", True),
+        ("[::1]:8288", True),
+        ("localhost:8288", True),
+        ("LOCALHOST.", True),
+        ("stepwell:8288", True),
+        ("shop.localhost", True),
+        ("host.docker.internal:8288", True),
+        ("my-laptop.example:8288", True),
+        ("rebound.example:8288", False),
+        ("127.0.0.1.evil.example", False),
+        ("localhost.evil.example:8288", False),
+    ],
+)
+def test_in_dev_mode_a_stranger_cannot_borrow_our_address(host: str, own: bool) -> None:
+    assert is_own_host(host, "http://my-laptop.example:8288") is own
