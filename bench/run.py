@@ -9,6 +9,7 @@ import asyncio
 import datetime as dt
 import os
 import platform
+import signal
 import sys
 import time
 from contextlib import ExitStack
@@ -26,16 +27,21 @@ from bench.table import summary, table, write_json
 RESULTS = ROOT / "bench" / "results"
 #: Seconds for everything; a bench that takes longer is not run.
 _QUICK_S, _FULL_S = 90.0, 480.0
+#: Seconds kept for printing and for ending what was started.
+_ENDING_S = 12.0
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def main() -> int:
-    """Run the bench; 0 when every run that was accepted ended once, 1 otherwise, 2 for a wrong command line."""
+    """Run the bench; 0 when all was measured and every accepted run ended once, 1 otherwise, 2 for a wrong command line."""
     given = _arguments().parse_args()
     if given.against and urlsplit(given.against).hostname not in _LOOPBACK:
         print("bench: only servers on this machine are measured", file=sys.stderr)
         return 2
     began = time.monotonic()
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # However it is ended, what was started here is ended too.
     try:
         with ExitStack() as started:
             if given.against:
@@ -75,17 +81,23 @@ async def _measure(given: argparse.Namespace, server: Server, app_url: str, bega
     bench = Bench(server, control, QUICK if given.quick else FULL, _say)
     repetitions: list[Figures] = []
     machine: Figures = {}
+    is_complete = True
     try:
         if not await settle(bench):
             raise RuntimeError("the first run did not come back within its deadline; nothing can be measured")
         if server.database_url:
             machine = await machine_factor(server.database_url, seconds=1.0 if given.quick else 3.0)
-        for number in range(1, given.repeat + 1):
-            if repetitions and time.monotonic() - began > allowed * 2 / 3:
-                _say(f"no time for repetition {number}")
-                break
-            _say(f"repetition {number} of {given.repeat} …")
-            repetitions.append(await _repetition(bench, given.parts.split(",")))
+        async with asyncio.timeout(allowed - _ENDING_S - (time.monotonic() - began)):
+            for number in range(1, given.repeat + 1):
+                if repetitions and time.monotonic() - began > allowed * 2 / 3:
+                    _say(f"no time for repetition {number}")
+                    break
+                _say(f"repetition {number} of {given.repeat} …")
+                repetitions.append({})
+                await _repetition(bench, given.parts.split(","), repetitions[-1])
+    except TimeoutError:
+        is_complete = False
+        _say("out of time: what was not measured is missing below")
     finally:
         control.close()
     once = {**machine, **({"start_s": server.start_s} if server.start_s is not None else {})}
@@ -98,11 +110,10 @@ async def _measure(given: argparse.Namespace, server: Server, app_url: str, bega
     )
     written = write_json(RESULTS, dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%SZ"), _result(given, figures, ledger))
     print(f"{time.monotonic() - began:.0f} s in all; JSON in {written.relative_to(ROOT)}")
-    return 0 if ledger.missing == 0 and ledger.twice == 0 else 1
+    return 0 if is_complete and ledger.missing == 0 and ledger.twice == 0 else 1
 
 
-async def _repetition(bench: Bench, parts: list[str]) -> Figures:
-    figures: Figures = {}
+async def _repetition(bench: Bench, parts: list[str], figures: Figures) -> None:
     await asyncio.sleep(0.5)  # What was just started or drained comes to rest.
     figures |= memory_idle(bench.server)
     if "idle" in parts:
@@ -112,7 +123,6 @@ async def _repetition(bench: Bench, parts: list[str]) -> Figures:
         figures |= await saturation(bench, "bench-3")
     if "ingest" in parts:
         figures |= await ingest(bench)
-    return figures
 
 
 def _result(given: argparse.Namespace, figures: dict[str, dict[str, Any]], ledger: Any) -> dict[str, Any]:

@@ -354,7 +354,8 @@ class _Resolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         loop = asyncio.get_running_loop()
-        look_up = functools.partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM, 0, socket.AI_ADDRCONFIG)
+        # Both families, whatever addresses this machine has: development servers like to listen on ::1 alone.
+        look_up = functools.partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
         async with asyncio.timeout(RESOLVE_S):
             try:
                 entries = await loop.run_in_executor(self._threads, look_up)
