@@ -36,11 +36,11 @@ _GRACE_S = 25.0
 
 def gate_of(settings: Settings) -> Gate:
     """What may be called: private addresses only where the settings say so, our own services never."""
-    own = set()
-    for url in (settings.database_url, settings.redis_url):
+    own = {(settings.host, settings.port)}
+    for url, default in ((settings.database_url, 5432), (settings.redis_url, 6379), (settings.base_url, 443)):
         parts = urlsplit(url)
-        if parts.hostname and parts.port:
-            own.add((parts.hostname, parts.port))
+        if parts.hostname:
+            own.add((parts.hostname, parts.port or (80 if parts.scheme == "http" else default)))
     return Gate(allow_private=settings.allow_private_apps or settings.mode is Mode.DEV, own_addresses=frozenset(own))
 
 

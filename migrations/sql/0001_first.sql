@@ -101,8 +101,8 @@ create table event_keys (
 );
 create index event_keys_environment on event_keys (environment_id);
 
--- `bearer_hash` is the sha256 of the decoded key bytes: what SDKs send (protocol 4.5); `plain_hash` is sha256 of the
--- text without prefix, for people who paste the plain key.
+-- `bearer_hash` is the sha256 of the token that SDKs send (itself a hash of the key, protocol 4.5), because the token is as
+-- good as the key; `plain_hash` is sha256 of the text without prefix, for people who paste the plain key.
 create table signing_keys (
   id uuid primary key,
   account_id uuid not null,

@@ -3,7 +3,7 @@
 from typing import Any
 
 from litestar import Request
-from litestar.di import Provide
+from litestar.di import NamedDependency, Provide
 
 from app.domain.errors import Refused
 from app.domain.scope import Scope
@@ -17,7 +17,7 @@ class Unauthenticated(Refused):
         super().__init__("unauthenticated")
 
 
-async def provide_scope(request: Request[Any, Any, Any], site: Site) -> Scope:
+async def provide_scope(request: Request[Any, Any, Any], site: NamedDependency[Site]) -> Scope:
     """Dependency `tenant_scope`: the tenant whose signing key the request proves. In dev mode every request is the developer's."""
     scope = await site.bearers.find_header(request.headers.get("authorization"))
     if scope is None:

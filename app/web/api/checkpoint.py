@@ -4,6 +4,8 @@ from typing import Any
 from uuid import UUID
 
 from litestar import Request, Response, Router, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath
 
 from app.domain.errors import Refused
 from app.domain.ids import ItemId, derive_item_id, to_ulid
@@ -25,7 +27,12 @@ class StaleDispatch(Refused):
 
 
 @post("/v1/checkpoint/{run_id:str}/async", status_code=200)
-async def checkpoint(run_id: str, request: Request[Any, Any, Any], tenant_scope: Scope, site: Site) -> Response[bytes]:
+async def checkpoint(
+    run_id: FromPath[str],
+    request: Request[Any, Any, Any],
+    tenant_scope: NamedDependency[Scope],
+    site: NamedDependency[Site],
+) -> Response[bytes]:
     """Save the steps, count the attempts of the call from 0 again, and let it go on.
 
     409 when the call is no longer the run's: the item is settled, has another fence, or the run has ended.

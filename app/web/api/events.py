@@ -6,7 +6,8 @@ times.
 """
 
 import asyncio
-import random
+import logging
+import os
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
@@ -16,12 +17,16 @@ from urllib.parse import unquote
 import msgspec
 
 from app.accounts.resolve import EventKeys
-from app.domain.errors import Outside, Refused
+from app.domain.errors import Refused
 from app.domain.event import read_events
-from app.domain.ids import to_ulid
+from app.domain.ids import to_ulid, ulid_of
 from app.domain.limits import MAX_BODY_BYTES
 from app.domain.scope import Scope
 from app.engine.ingest import Ingest
+from app.web.audience import Audience
+from app.web.errors import body_of, fault_of
+
+log = logging.getLogger(__name__)
 
 type_of_scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -39,13 +44,8 @@ _CORS = (
 )
 
 
-class _Answer(Exception):
-    """An answer decided early: status, text, code."""
-
-    def __init__(
-        self, status: int, error: str, code: str, details: dict[str, object] | None = None, *, close: bool = False
-    ) -> None:
-        self.status, self.error, self.code, self.details, self.close = status, error, code, details, close
+class _Cut(Refused):
+    """The body was not read to its end, so the connection cannot be used again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,33 +59,27 @@ class EventsDoor:
 
     async def __call__(self, scope: type_of_scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        method = scope["method"]
-        if method == "OPTIONS":
+        if scope["method"] == "OPTIONS":
             await self._send(send, 204, b"", ())
             return
         try:
-            if method != "POST":
-                raise _Answer(405, "Only POST and OPTIONS are answered here.", "method_not_allowed")
             ids = await self._accept(scope, receive)
-        except _Answer as answer:
-            await self._refuse(send, answer)
-        except Refused as refused:
-            status = 413 if refused.code == "event_too_large" else 400
-            await self._refuse(send, _Answer(status, refused.message, refused.code, refused.details or None))
-        except Outside as outside:
-            await self._refuse(send, _Answer(503, outside.message, outside.code))
+        except Exception as error:  # noqa: BLE001 - the door is outside the framework, which would catch it
+            await self._refuse(send, error)
         else:
             body = b'{"ids":["' + b'","'.join(i.encode() for i in ids) + b'"],"status":200}'
             await self._send(send, 200, body, ())
 
     async def _accept(self, scope: type_of_scope, receive: Receive) -> list[str]:
+        if scope["method"] != "POST":
+            raise Refused("method_not_allowed", "Only POST and OPTIONS are answered here.")
         headers: dict[bytes, bytes] = dict(scope["headers"])
         key = unquote(scope["path"][len("/e/") :])
         tenant = await self.keys.find(key)
         if tenant is None:
-            raise _Answer(401, "Event key not found", "event_key_invalid")
+            raise Refused("event_key_invalid", "Event key not found")
         if headers.get(b"content-encoding", b"identity") not in (b"identity", b""):
-            raise _Answer(415, "Send the body without content-encoding.", "content_encoding_unsupported")
+            raise Refused("content_encoding_unsupported", "Send the body without content-encoding.")
         body = await _read_body(headers, receive)
         events = read_events(
             body, max_event_bytes=self.max_event_bytes(tenant), received_ms=time.time_ns() // 1_000_000
@@ -94,19 +88,18 @@ class EventsDoor:
         ids = await self.ingest.add(tenant, events, seed=seed.decode("latin-1") if seed else None, body=body)
         return [to_ulid(i) for i in ids]
 
-    async def _refuse(self, send: Send, answer: _Answer) -> None:
-        body: dict[str, object] = {"ids": [], "status": answer.status, "error": answer.error, "code": answer.code}
-        if answer.details:
-            body["details"] = answer.details
-        more: list[tuple[bytes, bytes]] = []
-        if answer.status == 405:
+    async def _refuse(self, send: Send, error: Exception) -> None:
+        fault = fault_of(error)
+        request_id = to_ulid(ulid_of(time.time_ns() // 1_000_000, os.urandom(10)))
+        if fault.status == 500:
+            log.error("event request failed", extra={"request_id": request_id}, exc_info=error)
+        more = [(name.lower().encode(), value.encode()) for name, value in fault.headers.items()]
+        more.append((b"x-request-id", request_id.encode()))
+        if fault.status == 405:
             more.append((b"allow", _ALLOW))
-        if answer.status in (429, 503):
-            # Spread out, so that refused senders do not come back together.
-            more.append((b"retry-after", str(random.randint(1, 5)).encode()))  # noqa: S311 - not a secret
-        if answer.close:
+        if isinstance(error, _Cut):
             more.append((b"connection", b"close"))
-        await self._send(send, answer.status, msgspec.json.encode(body), more)
+        await self._send(send, fault.status, msgspec.json.encode(body_of(Audience.EVENTS, fault, request_id)), more)
 
     async def _send(self, send: Send, status: int, body: bytes, more: Any) -> None:
         headers = [
@@ -125,7 +118,7 @@ async def _read_body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
     """The whole body, refused by its announced length or cut while reading; slow senders are cut as well."""
     announced = headers.get(b"content-length", b"")
     if announced.isdigit() and int(announced) > MAX_BODY_BYTES:
-        raise _Answer(413, f"The body is larger than {MAX_BODY_BYTES} bytes.", "body_too_large", close=True)
+        raise _Cut("body_too_large", f"The body is larger than {MAX_BODY_BYTES} bytes.")
     first = await receive()
     chunks: list[bytes] = [first.get("body", b"")]
     if not first.get("more_body"):
@@ -137,14 +130,14 @@ async def _read_body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
             message = await asyncio.wait_for(receive(), max(0.01, deadline - time.monotonic()))
         except TimeoutError:
             if size - floor < _SLOW_BYTES:
-                raise _Answer(408, "The body came too slowly.", "request_timeout", close=True) from None
+                raise _Cut("request_timeout", "The body came too slowly.") from None
             deadline, floor = time.monotonic() + _SLOW_S, size
             continue
         if message["type"] == "http.disconnect":
-            raise _Answer(408, "The body did not arrive whole.", "request_timeout", close=True)
+            raise _Cut("request_timeout", "The body did not arrive whole.")
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
         if size > MAX_BODY_BYTES:
-            raise _Answer(413, f"The body is larger than {MAX_BODY_BYTES} bytes.", "body_too_large", close=True)
+            raise _Cut("body_too_large", f"The body is larger than {MAX_BODY_BYTES} bytes.")
         if not message.get("more_body"):
             return b"".join(chunks)

@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 from litestar import Request, Response, Router, get, post
+from litestar.di import NamedDependency
 
 from app.domain.errors import Refused
 from app.domain.protocol.registration import read_registration
@@ -15,7 +16,9 @@ from app.web.site import Site
 
 
 @post("/fn/register", status_code=200)
-async def register_app(request: Request[Any, Any, Any], tenant_scope: Scope, site: Site) -> Response[bytes]:
+async def register_app(
+    request: Request[Any, Any, Any], tenant_scope: NamedDependency[Scope], site: NamedDependency[Site]
+) -> Response[bytes]:
     """Store what the app registers; `modified` is false when nothing differed."""
     expected = request.headers.get("x-inngest-expected-server-kind")
     if expected and expected != site.server_kind:
@@ -37,7 +40,7 @@ async def register_app(request: Request[Any, Any, Any], tenant_scope: Scope, sit
 
 
 @get("/dev")
-async def dev(site: Site) -> dict[str, object]:
+async def dev(site: NamedDependency[Site]) -> dict[str, object]:
     """What a dev server says about itself; SDKs that infer their mode probe it (protocol 16.2)."""
     if not site.is_dev:
         raise NotFound

@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 from litestar import Response, Router, delete, get
+from litestar.di import NamedDependency
+from litestar.params import FromPath
 
 from app.domain.errors import Refused
 from app.domain.ids import RunId, to_ulid
@@ -28,7 +30,9 @@ class StateGone(Refused):
 
 
 @get("/v1/runs/{run_id:str}")
-async def get_run(run_id: str, tenant_scope: Scope, site: Site) -> Response[bytes]:
+async def get_run(
+    run_id: FromPath[str], tenant_scope: NamedDependency[Scope], site: NamedDependency[Site]
+) -> Response[bytes]:
     """One run, with its output when it has ended."""
     async with tenant(site.pages, tenant_scope.account_id) as connection:
         run = await machine.find_run(connection, tenant_scope, run_id_of(run_id))
@@ -38,20 +42,26 @@ async def get_run(run_id: str, tenant_scope: Scope, site: Site) -> Response[byte
 
 
 @delete("/v1/runs/{run_id:str}", status_code=200)
-async def cancel_run(run_id: str, tenant_scope: Scope, site: Site) -> Response[bytes]:
+async def cancel_run(
+    run_id: FromPath[str], tenant_scope: NamedDependency[Scope], site: NamedDependency[Site]
+) -> Response[bytes]:
     """Cancel a run; one that has ended stays as it is."""
     await _cancel(site, tenant_scope, run_id_of(run_id))
     return Response(b"", media_type=JSON)
 
 
 @delete("/v0/runs/{run_id:str}", status_code=204)
-async def cancel_run_v0(run_id: str, tenant_scope: Scope, site: Site) -> None:
+async def cancel_run_v0(
+    run_id: FromPath[str], tenant_scope: NamedDependency[Scope], site: NamedDependency[Site]
+) -> None:
     """The older address of the same."""
     await _cancel(site, tenant_scope, run_id_of(run_id))
 
 
 @get("/v0/runs/{run_id:str}/actions")
-async def get_actions(run_id: str, tenant_scope: Scope, site: Site) -> Response[bytes]:
+async def get_actions(
+    run_id: FromPath[str], tenant_scope: NamedDependency[Scope], site: NamedDependency[Site]
+) -> Response[bytes]:
     """The memoised steps of a run, for calls made with `use_api`."""
     async with tenant(site.pages, tenant_scope.account_id) as connection:
         body = await machine.actions_of_run(connection, tenant_scope, run_id_of(run_id))
@@ -61,7 +71,9 @@ async def get_actions(run_id: str, tenant_scope: Scope, site: Site) -> Response[
 
 
 @get("/v0/runs/{run_id:str}/batch")
-async def get_batch(run_id: str, tenant_scope: Scope, site: Site) -> Response[bytes]:
+async def get_batch(
+    run_id: FromPath[str], tenant_scope: NamedDependency[Scope], site: NamedDependency[Site]
+) -> Response[bytes]:
     """The events of a run, for calls made with `use_api`."""
     async with tenant(site.pages, tenant_scope.account_id) as connection:
         body = await machine.batch_of_run(connection, tenant_scope, run_id_of(run_id))
@@ -71,7 +83,9 @@ async def get_batch(run_id: str, tenant_scope: Scope, site: Site) -> Response[by
 
 
 @get("/v1/events/{event_id:str}")
-async def get_event(event_id: str, tenant_scope: Scope, site: Site) -> Response[bytes]:
+async def get_event(
+    event_id: FromPath[str], tenant_scope: NamedDependency[Scope], site: NamedDependency[Site]
+) -> Response[bytes]:
     """One event by its internal id."""
     async with tenant(site.pages, tenant_scope.account_id) as connection:
         event = await machine.find_event(connection, tenant_scope, event_id_of(event_id))
@@ -81,7 +95,9 @@ async def get_event(event_id: str, tenant_scope: Scope, site: Site) -> Response[
 
 
 @get("/v1/events/{event_id:str}/runs")
-async def get_event_runs(event_id: str, tenant_scope: Scope, site: Site) -> Response[bytes]:
+async def get_event_runs(
+    event_id: FromPath[str], tenant_scope: NamedDependency[Scope], site: NamedDependency[Site]
+) -> Response[bytes]:
     """The runs an event started. Users poll it until the status is final."""
     async with tenant(site.pages, tenant_scope.account_id) as connection:
         runs = await machine.runs_of_event(connection, tenant_scope, event_id_of(event_id))
