@@ -87,6 +87,7 @@ class Engine:
     clock: DatabaseClock = field(default_factory=DatabaseClock)
     worker_id: WorkerId = field(default_factory=lambda: WorkerId(uuid.uuid4()))
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _waits_opened: asyncio.Event = field(default_factory=asyncio.Event)
     _hints: set[UUID] = field(default_factory=set)
     _tasks: list["asyncio.Task[None]"] = field(default_factory=list)
     _is_stopping: bool = False
@@ -122,6 +123,7 @@ class Engine:
             asyncio.create_task(self._work(), name="work"),
             asyncio.create_task(self._heartbeat(), name="heartbeat"),
             asyncio.create_task(self._keep(), name="keepers"),
+            asyncio.create_task(self._look_again(), name="waits"),
         ]
 
     def wake(self, lanes: list[UUID] | None = None) -> None:
@@ -135,7 +137,7 @@ class Engine:
         self._is_stopping = True
         self.execute.is_stopping = True
         for task in self._tasks:
-            if task.get_name() in {"bell", "work", "keepers"}:
+            if task.get_name() in {"bell", "work", "keepers", "waits"}:
                 task.cancel()
         await self.execute.drain(grace_s)
         await self.committer.stop()
@@ -180,16 +182,21 @@ class Engine:
                 lanes.add(entry.facts.lane_id)
             self.bell.publish(f"run:{entry.facts.scope.environment_id}", to_ulid(entry.run.id))
             if any(isinstance(effect, OpenPause) and effect.event for effect in entry.effects):
-                task = asyncio.create_task(self._recheck())
-                self._tasks.append(task)
-                task.add_done_callback(self._tasks.remove)
+                self._waits_opened.set()
         if lanes:
             self.wake(list(lanes))
         if any(entry.emits for entry in entries):
             self._wake.set()
 
-    async def _recheck(self) -> None:
-        await recheck.run_once(self.cold_pool, self.resume, timedelta(0))
+    async def _look_again(self) -> None:
+        """The second look of waits that this worker opened (rule 15); the keeper takes it where this one cannot."""
+        while True:
+            await self._waits_opened.wait()
+            self._waits_opened.clear()
+            try:
+                await recheck.run_once(self.cold_pool, self.resume, timedelta(0))
+            except UNREACHABLE as error:
+                log.warning("second look put off", extra={"error": repr(error)})
 
     async def _register(self) -> None:
         s = self.settings
@@ -243,7 +250,8 @@ class Engine:
         """React and lease once; returns how long nothing will be due (0: there is more now)."""
         hints, self._hints = self._hints, set()
         room = self.execute.room
-        reacted = await self.react.round(min(room, _REACT_ROOM))
+        # New runs may not overtake work that already waits for room.
+        reacted = await self.react.round(0 if self.execute.is_crowded else min(room, _REACT_ROOM))
         for hot, item in reacted.started:
             self.execute.start(hot, item)
         if reacted.left_ready:

@@ -83,7 +83,7 @@ class Execute:
         """Load the runs of leased items, each once, and drive them."""
         wanted = {x.run_id for x in leased}
         async with self.pool.acquire(timeout=10) as connection:
-            rows = await fetch(connection, named("lease", "load"), run_ids=list(wanted))
+            rows = await fetch(connection, named("lease", "load"), run_ids=list(wanted), with_memos=True)
         loaded: dict[RunId, HotRun] = {}
         for row in rows:
             run_id = row["id"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from app.domain.ids import AppId, EventId, FunctionId, ItemId, LaneId, LeaseId, RunId
 from app.domain.run.effects import Effect, SaveStep
-from app.domain.run.state import Item, ItemKind, RetryPolicy, Run, RunStatus, Step, StepKind, StepState
+from app.domain.run.state import SETTLED, Item, ItemKind, RetryPolicy, Run, RunStatus, Step, StepKind, StepState
 from app.domain.scope import Scope
 
 
@@ -84,7 +84,7 @@ def hot_run(row: Any, retry_delay: timedelta | None, is_limited: bool) -> HotRun
         row["memos"] or (),
         strict=True,
     ):
-        steps[key] = Step(key, StepKind(kind), StepState(state), member and memo is None, race)
+        steps[key] = Step(key, StepKind(kind), StepState(state), member and StepState(state) not in SETTLED, race)
         if memo is not None:
             memos[key] = memo.encode()
     items = {

@@ -262,7 +262,7 @@ class Committer:
                     held = await fetch(connection, named("lease", "lock_runs"), run_ids=list(by_run))
                 held_ids = [row["id"] for row in held]
                 await pause_points.reached("slow.locked", held_ids)
-                rows = await fetch(connection, named("lease", "load"), run_ids=held_ids)
+                rows = await fetch(connection, named("lease", "load"), run_ids=held_ids, with_memos=True)
                 item_ids = [p.lease.id for g in groups for p in g if p.lease is not None]
                 fences = {
                     r["id"]: r["fence"]
@@ -341,7 +341,7 @@ async def change_run(
     async with pool.acquire(timeout=2) as connection, connection.transaction():
         await fetch(connection, named("lease", "lock_run"), run_id=run_id)
         await pause_points.reached("change.locked", [run_id])
-        rows = await fetch(connection, named("lease", "load"), run_ids=[run_id])
+        rows = await fetch(connection, named("lease", "load"), run_ids=[run_id], with_memos=False)
         if not rows or (scope is not None and rows[0]["environment_id"] != scope.environment_id):
             raise RunUnknown(run_id)
         row = rows[0]

@@ -17,14 +17,18 @@ async def run_once(
     pool: Pool, resume: Callable[[RunId, Happening], Awaitable[None]], older: timedelta = timedelta(seconds=1)
 ) -> int:
     """Recheck waits opened at least `older` ago and never looked at again; returns how many were looked at."""
+    wakes: list[tuple[RunId, Happening]] = []
     async with pool.acquire(timeout=10) as connection:
         owed = await fetch(connection, named("inbox", "unchecked_pauses"), older=older, room=_SLICE)
         for pause in owed:
             happening = await recheck(connection, pause) if pause["event_name"] else None
             if happening is not None:
-                await resume(pause["run_id"], happening)
+                wakes.append((pause["run_id"], happening))
             else:
                 await fetch(
                     connection, named("inbox", "mark_rechecked"), run_id=pause["run_id"], step_key=pause["step_key"]
                 )
+    # Not before the connection is given back: a wake-up needs one of its own (F10).
+    for run_id, happening in wakes:
+        await resume(run_id, happening)
     return len(owed)

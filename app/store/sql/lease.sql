@@ -70,7 +70,7 @@ with pick as materialized (
 select t.*, clock() as now from taken t
 
 -- name: load
--- Runs with their steps, items and first event, as one consistent picture.
+-- Runs with their steps, items and first event, as one consistent picture; memos only for who makes the next call.
 select r.id, r.account_id, r.environment_id, r.app_id, r.function_id, r.function_version, r.lane_id, r.status, r.version,
   r.request_version, r.is_planned, r.is_quiet, r.completed, r.pending, r.group_key, r.discoveries, r.state_bytes,
   r.max_attempts, r.event_id, r.event_received_at, r.batch_size, r.parent_run_id, r.parent_step_key, r.queued_at,
@@ -85,7 +85,7 @@ join environments v on v.id = r.environment_id
 left join lateral (
   select array_agg(x.step_key order by x.memo_order) as keys, array_agg(x.kind order by x.memo_order) as kinds,
     array_agg(x.state order by x.memo_order) as states, array_agg(x.is_member order by x.memo_order) as members,
-    array_agg(x.is_race order by x.memo_order) as races, array_agg(x.memo order by x.memo_order) as memos
+    array_agg(x.is_race order by x.memo_order) as races, array_agg(case when :with_memos::bool then x.memo end order by x.memo_order) as memos
   from steps x where x.run_id = r.id
 ) s on true
 left join lateral (
