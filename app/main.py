@@ -22,13 +22,16 @@ from litestar.types import ASGIApp, ControllerRouterHandler
 from app.accounts.bootstrap import DEV_SCOPE, ensure_dev_tenant
 from app.accounts.passwords import Passwords
 from app.accounts.resolve import Bearers, EventKeys, SigningKeys
+from app.adapters.http import AiohttpCaller
 from app.adapters.redis import Bell
 from app.adapters.sealing import Sealer
 from app.config import Mode, Settings, load
+from app.domain.addresses import Gate
 from app.domain.limits import PLANS
 from app.domain.scope import Scope
 from app.engine.catalogue import Catalogue
 from app.engine.clock import DatabaseClock
+from app.engine.discovery import Discovery
 from app.engine.ingest import Ingest
 from app.logs import configure
 from app.store.db import Pool, open_engine_pool, open_page_pool
@@ -77,6 +80,7 @@ def create_app(settings: Settings | None = None, *, routers: Sequence[Controller
         debug=False,
     )
     application.state.site = site
+    application.state.settings = settings
     # Around everything, so that answers to unknown paths have the headers too.
     headed = Headers(application.asgi_handler, is_dev=site.is_dev, is_https=site.is_https)
     application.asgi_handler = _with_events(
@@ -161,13 +165,31 @@ async def _lifespan(application: Litestar) -> AsyncIterator[None]:
     try:
         await asyncio.gather(site.ingest.start(), site.pages.start())
         site.events.start()
-        yield
+        async with _discovery(site, application.state.settings):
+            yield
     finally:
         await site.events.stop()
         await site.bell.close()
         await site.pages.stop()
         await site.ingest.stop()
         site.passwords.close()
+
+
+@asynccontextmanager
+async def _discovery(site: Site, settings: Settings) -> AsyncIterator[None]:
+    """In dev, look for apps on this machine while the process lives."""
+    if not site.is_dev or not (settings.discovery or settings.app_urls):
+        yield
+        return
+    caller = AiohttpCaller(Gate(allow_private=True))
+    discovery = Discovery(site.ingest, caller, DEV_SCOPE, settings.app_urls, settings.discovery, settings.port)
+    task = asyncio.create_task(discovery.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await caller.close()
 
 
 def _static() -> list[ControllerRouterHandler]:

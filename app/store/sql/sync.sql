@@ -34,6 +34,10 @@ select id, version, :account::uuid, :environment::uuid, config, url from put
 -- name: archive_functions
 update functions set archived_at = clock() where environment_id = :environment::uuid and id = any(:ids::uuid[])
 
+-- name: forget_unchanged
+-- Repeated syncs without a change are one line of the list, the newest; dev servers ask every few seconds.
+delete from syncs where environment_id = :environment::uuid and app_id = :app::uuid and status = 'unchanged'
+
 -- name: tell
 insert into syncs (id, account_id, environment_id, app_id, url, kind, status, sdk, framework, added, changed, removed,
   error_code, error, ended_at)
