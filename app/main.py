@@ -30,6 +30,7 @@ from app.domain.addresses import Gate
 from app.domain.limits import PLANS
 from app.domain.scope import Scope
 from app.engine.catalogue import Catalogue
+from app.engine.changes import Changes
 from app.engine.clock import DatabaseClock
 from app.engine.discovery import Discovery
 from app.engine.ingest import Ingest
@@ -122,6 +123,7 @@ def make_site(settings: Settings) -> Site:
         return await open_page_pool(settings.database_url, size=PAGE_CONNECTIONS)
 
     ingest, pages = LatePool(open_ingest), LatePool(open_pages)
+    clock = DatabaseClock()
     bell = Bell(settings.redis_url)
     signing_keys = SigningKeys(ingest, sealer)
     anyone = DEV_SCOPE if is_dev else None
@@ -137,7 +139,8 @@ def make_site(settings: Settings) -> Site:
         signing_keys=signing_keys,
         events=Ingest(ingest, bell.ring),
         bell=bell,
-        clock=DatabaseClock(),
+        changes=Changes(ingest, clock, settings.retry_delay),
+        clock=clock,
         catalogue=Catalogue(ingest, signing_keys.of),
     )
 
@@ -165,10 +168,12 @@ async def _lifespan(application: Litestar) -> AsyncIterator[None]:
     try:
         await asyncio.gather(site.ingest.start(), site.pages.start())
         site.events.start()
+        site.changes.start()
         async with _discovery(site, application.state.settings):
             yield
     finally:
         await site.events.stop()
+        await site.changes.stop()
         await site.bell.close()
         await site.pages.stop()
         await site.ingest.stop()

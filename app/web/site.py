@@ -12,6 +12,7 @@ from app.adapters.redis import Bell
 from app.adapters.sealing import Sealer
 from app.domain.protocol.call import ServerKind
 from app.engine.catalogue import Catalogue
+from app.engine.changes import Changes
 from app.engine.clock import DatabaseClock
 from app.engine.ingest import Ingest
 from app.store.late_pool import LatePool
@@ -31,6 +32,7 @@ class Site:
     bearers: Bearers
     signing_keys: SigningKeys
     events: Ingest
+    changes: Changes
     bell: Bell
     clock: DatabaseClock
     catalogue: Catalogue

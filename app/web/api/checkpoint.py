@@ -13,7 +13,7 @@ from app.domain.protocol.checkpoint import read_checkpoint
 from app.domain.run.happenings import Checkpointed
 from app.domain.scope import Scope
 from app.engine.hot import HotRun
-from app.engine.transition import ItemMoved, RunEnded, RunUnknown, change_run
+from app.engine.transition import ItemMoved, RunEnded, RunUnknown
 from app.web.api.bearer import WITH_KEY
 from app.web.api.ids import NotFound, run_id_of
 from app.web.site import Site
@@ -24,6 +24,13 @@ class StaleDispatch(Refused):
 
     def __init__(self) -> None:
         super().__init__("stale_dispatch")
+
+
+class StepRefused(Refused):
+    """A step or the run's state is larger than allowed; the run has ended with the reason."""
+
+    def __init__(self) -> None:
+        super().__init__("output_too_large")
 
 
 @post("/v1/checkpoint/{run_id:str}/async", status_code=200)
@@ -48,19 +55,17 @@ async def checkpoint(
         return None
 
     try:
-        await change_run(
-            site.ingest,
-            wanted,
-            happening,
-            clock=site.clock,
-            scope=tenant_scope,
-            item=(item, said.generation_id) if item is not None else None,
+        entry = await site.changes.change(
+            wanted, happening, scope=tenant_scope, item=(item, said.generation_id) if item is not None else None
         )
     except RunUnknown:
         raise NotFound("run not found") from None
     except (RunEnded, ItemMoved):
         raise StaleDispatch from None
     site.bell.publish(f"run:{tenant_scope.environment_id}", to_ulid(wanted))
+    if entry.after is not None and entry.after.is_ended:
+        # The steps broke a limit of the run; it has ended, and the SDK must hear that nothing more will be saved.
+        raise StepRefused
     return Response(b"", media_type="application/json")
 
 
