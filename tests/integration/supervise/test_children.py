@@ -59,7 +59,9 @@ DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up'
 
 def test_lines_come_with_the_name_of_the_child_and_the_last_one_without_its_end(watched: Watched) -> None:
     watched.start(
-        "teller", "import sys; print('one'); print('two'); sys.stdout.write('three'); import signal; signal.pause()"
+        "teller",
+        # In one write, so that what follows a line is in the pipe when the line is read.
+        "import os, signal; os.write(1, b'one\\ntwo\\nthree'); signal.pause()",
     )
     watched.await_line("teller", "two")
 
