@@ -1,0 +1,325 @@
+"""The runs list: one page of runs with what is shown of each, the counts of the tabs, and what is newer.
+
+Reads only, inside a tenant transaction (`store.db.tenant`). Three statements a page, none per row. Every list pages by
+run id, which is a ULID: newest first, and a time range is an id range. Worst case: a status or event without an index
+does not exist here; `waiting` and `running` ask the live items of each running run, at most `MOST_COUNTED` of them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from app.domain.ids import EnvironmentId, RunId, millis, parse_ulid, to_ulid, ulid_of
+from app.store.db import Connection
+
+#: Tabs in the order they stand; `all` is the first.
+TABS = ("all", "running", "queued", "waiting", "failed", "completed", "cancelled")
+#: Page sizes people may choose; the first is the default.
+SIZES = (50, 25, 100, 200)
+#: Counts stop here and say so ("10,000+"): an exact count of a million costs what nobody wants to wait for.
+MOST_COUNTED = 10_000
+#: Time ranges offered, as written in the URL.
+RANGES = {"15m": timedelta(minutes=15), "1h": timedelta(hours=1), "24h": timedelta(days=1), "7d": timedelta(days=7)}
+#: New runs counted for the pill.
+_MOST_NEW = 100
+
+_HAS_CALLS = "exists (select 1 from items c where c.run_id = r.id and c.kind in ('discover', 'step'))"
+#: Stored statuses and the condition of each tab.
+_TAB_CONDITIONS = {
+    "running": f"r.status = 'running' and {_HAS_CALLS}",
+    "waiting": f"r.status = 'running' and not {_HAS_CALLS}",
+    "queued": "r.status = 'queued'",
+    "failed": "r.status = 'failed'",
+    "completed": "r.status = 'completed'",
+    "cancelled": "r.status in ('cancelled', 'skipped')",
+}
+
+_COLUMNS = """
+  r.id, r.status, r.version, r.completed, r.pending, r.function_id, r.function_version, r.event_id, r.event_received_at,
+  r.event_name, r.batch_size, r.cron, r.parent_run_id, r.parent_step_key, r.original_run_id, r.max_attempts,
+  r.queued_at, r.started_at, r.ended_at, r.error_code, r.error_name, r.error_message,
+  coalesce(f.name, f.slug, '') as function_name, coalesce(f.slug, '') as function_slug, coalesce(a.name, '') as app_name,
+  q.calls, q.timers, q.backing_off, clock() as now
+  from runs r
+  left join functions f on f.id = r.function_id and f.environment_id = r.environment_id
+  left join apps a on a.id = r.app_id and a.environment_id = r.environment_id
+  left join lateral (
+    select count(*) filter (where i.kind in ('discover', 'step')) as calls,
+           count(*) filter (where i.kind not in ('discover', 'step')) as timers,
+           count(*) filter (where i.kind in ('discover', 'step') and i.lease_id is null and i.attempt > 0
+                            and i.due_at > clock()) as backing_off
+    from items i where i.run_id = r.id) q on r.status = 'running'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """What the address asks for. `ids`: the search text as ids, matched against run and event."""
+
+    tab: str = "all"
+    ids: tuple[UUID, ...] = ()
+    functions: tuple[str, ...] = ()
+    last: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One run as every list, header and fragment shows it.
+
+    `state` is the display state (`timeline.run_state`); `trigger_kind`: event, cron, invoke or replay.
+    `queue_ms` and `run_ms` grow with `now` while the run has not started or ended; `run_ms` is None before the start.
+    """
+
+    id: RunId
+    ulid: str
+    state: str
+    version: int
+    function_name: str
+    function_slug: str
+    app_name: str
+    function_version: int
+    trigger_kind: str
+    trigger: str
+    event_id: UUID
+    event_received_at: datetime
+    batch_size: int
+    parent_run: str | None
+    original_run: str | None
+    queued_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    queue_ms: float
+    run_ms: float | None
+    steps_done: int
+    steps_known: int
+    max_attempts: int
+    error_code: str | None
+    error_name: str | None
+    error_message: str | None
+    now: datetime
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether nothing about the run changes any more."""
+        return self.ended_at is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many; `is_cut` when counting stopped there."""
+
+    value: int
+    is_cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunList:
+    """One page. `newer` and `older` are the cursors of the neighbouring pages, or None; `now` is the database's."""
+
+    rows: tuple[RunRow, ...]
+    newer: str | None
+    older: str | None
+    now: datetime
+    counts: dict[str, Count] = field(default_factory=dict)
+
+    @property
+    def newest(self) -> str:
+        """The cursor after which runs are new to this page."""
+        return self.rows[0].ulid if self.rows else ""
+
+
+class _Where:
+    """Conditions with numbered arguments; `environment_id` is always the first."""
+
+    def __init__(self, environment_id: EnvironmentId) -> None:
+        self.arguments: list[Any] = [environment_id]
+        self.conditions = ["r.environment_id = $1"]
+
+    def add(self, condition: str, argument: Any) -> None:
+        self.arguments.append(argument)
+        self.conditions.append(condition.replace("?", f"${len(self.arguments)}"))
+
+    def __str__(self) -> str:
+        return " and ".join(self.conditions)
+
+
+def _where(environment_id: EnvironmentId, wanted: RunFilter, now: datetime) -> _Where:
+    where = _Where(environment_id)
+    if wanted.ids:
+        where.add("(r.id = any(?) or r.event_id = any(?))", list(wanted.ids))
+    if wanted.functions:
+        where.add(
+            "r.function_id in (select id from functions where environment_id = $1 and slug = any(?))",
+            list(wanted.functions),
+        )
+    if wanted.last in RANGES:
+        where.add("r.id >= ?", ulid_of(millis(now - RANGES[wanted.last]), b"\x00" * 10))
+    return where
+
+
+async def list_runs(
+    connection: Connection,
+    environment_id: EnvironmentId,
+    wanted: RunFilter,
+    *,
+    before: UUID | None = None,
+    after: UUID | None = None,
+    size: int = SIZES[0],
+) -> RunList:
+    """A page of runs, newest first, with the counts of all tabs: `before` gives older ones, `after` newer ones."""
+    now: datetime = await connection.fetchval("select clock()")
+    where = _where(environment_id, wanted, now)
+    if wanted.tab in _TAB_CONDITIONS:
+        where.conditions.append(_TAB_CONDITIONS[wanted.tab])
+    if after is not None:
+        where.add("r.id > ?", after)
+    elif before is not None:
+        where.add("r.id < ?", before)
+    order = "asc" if after is not None else "desc"
+    records = await connection.fetch(
+        f"select {_COLUMNS} where {where} order by r.id {order} limit {size + 1}",
+        *where.arguments,
+    )
+    has_more = len(records) > size
+    rows = [to_row(r) for r in records[:size]]
+    if after is not None:
+        rows.reverse()
+    if not rows and after is not None:
+        # Nothing newer: the first page is what "newer" means then.
+        return await list_runs(connection, environment_id, wanted, size=size)
+    has_newer = has_more if after is not None else before is not None
+    has_older = has_more if after is None else True
+    return RunList(
+        rows=tuple(rows),
+        newer=rows[0].ulid if rows and has_newer else None,
+        older=rows[-1].ulid if rows and has_older else None,
+        now=now,
+        counts=await count_tabs(connection, environment_id, wanted, now),
+    )
+
+
+async def count_tabs(
+    connection: Connection, environment_id: EnvironmentId, wanted: RunFilter, now: datetime
+) -> dict[str, Count]:
+    """How many runs each tab would list under the other filters; each count stops at `MOST_COUNTED`."""
+    where = _where(environment_id, wanted, now)
+    parts = [
+        f"(select count(*) from (select 1 from runs r where {where} and {condition} limit {MOST_COUNTED + 1}) x)"
+        for condition in _TAB_CONDITIONS.values()
+    ]
+    record = await connection.fetchrow("select " + ", ".join(parts), *where.arguments)
+    counts = {
+        tab: Count(min(number, MOST_COUNTED), number > MOST_COUNTED)
+        for tab, number in zip(_TAB_CONDITIONS, record, strict=True)
+    }
+    everything = Count(sum(c.value for c in counts.values()), any(c.is_cut for c in counts.values()))
+    return {"all": everything} | counts
+
+
+async def rows_by_id(connection: Connection, environment_id: EnvironmentId, ids: Sequence[UUID]) -> list[RunRow]:
+    """The rows with these ids, in no order; ids of other environments are simply not found."""
+    records = await connection.fetch(
+        f"select {_COLUMNS} where r.environment_id = $1 and r.id = any($2)",
+        environment_id,
+        list(ids)[: max(SIZES)],
+    )
+    return [to_row(r) for r in records]
+
+
+async def count_newer(
+    connection: Connection, environment_id: EnvironmentId, wanted: RunFilter, newest: UUID | None
+) -> int:
+    """How many runs the list would show above `newest`, at most 100."""
+    now: datetime = await connection.fetchval("select clock()")
+    where = _where(environment_id, wanted, now)
+    if wanted.tab in _TAB_CONDITIONS:
+        where.conditions.append(_TAB_CONDITIONS[wanted.tab])
+    if newest is not None:
+        where.add("r.id > ?", newest)
+    number: int = await connection.fetchval(
+        f"select count(*) from (select 1 from runs r where {where} limit {_MOST_NEW}) x",
+        *where.arguments,
+    )
+    return number
+
+
+async def list_mark(connection: Connection, environment_id: EnvironmentId) -> str:
+    """A text that changes when anything among the newest 200 runs does: what a live list polls without Redis."""
+    mark: str | None = await connection.fetchval(
+        "select max(id::text) || ':' || sum(version) from"
+        " (select id, version from runs where environment_id = $1 order by id desc limit 200) newest",
+        environment_id,
+    )
+    return mark or ""
+
+
+def parse_search(text: str) -> tuple[UUID, ...] | None:
+    """The ids a search text can mean: a run id or an event id, as ULID or UUID; None when it is neither."""
+    found = parse_ulid(text.strip())
+    if found is None:
+        try:
+            found = UUID(text.strip())
+        except ValueError:
+            return None
+    return (found,)
+
+
+def to_row(record: Any) -> RunRow:
+    """A database record with `_COLUMNS` as a row."""
+    queued, started, ended, now = record["queued_at"], record["started_at"], record["ended_at"], record["now"]
+    kind, trigger = _trigger(record)
+    end = ended or now
+    return RunRow(
+        id=RunId(record["id"]),
+        ulid=to_ulid(record["id"]),
+        state=_state(record),
+        version=record["version"],
+        function_name=record["function_name"],
+        function_slug=record["function_slug"],
+        app_name=record["app_name"],
+        function_version=record["function_version"],
+        trigger_kind=kind,
+        trigger=trigger,
+        event_id=record["event_id"],
+        event_received_at=record["event_received_at"],
+        batch_size=record["batch_size"],
+        parent_run=None if record["parent_run_id"] is None else to_ulid(record["parent_run_id"]),
+        original_run=None if record["original_run_id"] is None else to_ulid(record["original_run_id"]),
+        queued_at=queued,
+        started_at=started,
+        ended_at=ended,
+        queue_ms=_ms((started or end) - queued),
+        run_ms=None if started is None else _ms(end - started),
+        steps_done=record["completed"],
+        steps_known=record["completed"] + record["pending"],
+        max_attempts=record["max_attempts"],
+        error_code=record["error_code"],
+        error_name=record["error_name"],
+        error_message=record["error_message"],
+        now=now,
+    )
+
+
+def _ms(span: timedelta) -> float:
+    return max(0.0, span / timedelta(milliseconds=1))
+
+
+def _state(record: Any) -> str:
+    status: str = record["status"]
+    if status != "running":
+        return status
+    if not record["calls"]:
+        return "waiting" if record["timers"] else "running"
+    return "retrying" if record["backing_off"] == record["calls"] else "running"
+
+
+def _trigger(record: Any) -> tuple[str, str]:
+    if record["original_run_id"] is not None:
+        return "replay", record["event_name"]
+    if record["cron"] is not None:
+        return "cron", record["cron"]
+    if record["parent_run_id"] is not None:
+        return "invoke", record["event_name"]
+    return "event", record["event_name"]

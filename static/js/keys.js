@@ -1,0 +1,23 @@
+// Keyboard: / goes to search; j, k and arrows move between rows; e jumps to the next failure. Enter opens: rows are links.
+const rows = () => [...document.querySelectorAll('.tbl .fn a, .tl .nm')].filter((r) => r.offsetParent);
+const isTyping = (t) => t.matches?.('input, textarea, select, [contenteditable]');
+addEventListener('keydown', (e) => {
+  if (isTyping(e.target) || e.metaKey || e.ctrlKey || e.altKey || document.querySelector('dialog[open]')) return;
+  const search = document.getElementById('q');
+  if (e.key === '/' && search) { e.preventDefault(); search.focus(); return; }
+  const all = rows(), at = all.indexOf(document.activeElement);
+  if (e.key === 'e') {
+    const next = all.find((r, i) => i > at && r.querySelector('.k.fail')) ?? all.find((r) => r.querySelector('.k.fail'));
+    if (next) { e.preventDefault(); next.focus(); }
+    return;
+  }
+  const step = { j: 1, ArrowDown: 1, k: -1, ArrowUp: -1 }[e.key];
+  if (step && all.length && !(e.key.startsWith('Arrow') && at < 0)) {
+    e.preventDefault();
+    all[Math.max(0, Math.min(all.length - 1, at + step))].focus();
+    return;
+  }
+  const fold = { ArrowLeft: 'true', ArrowRight: 'false' }[e.key];
+  const toggle = fold && document.activeElement.closest?.('li')?.querySelector(':scope > .grid > .tw');
+  if (toggle && toggle.getAttribute('aria-expanded') === fold) { e.preventDefault(); toggle.click(); }
+});

@@ -1,0 +1,101 @@
+"""The pages without the rest of the server: a small Litestar app for tests and for looking at pages.
+
+Guards are replaced by providers of the same names that know one tenant; headers and policy are those of the product's
+pages, so that a browser refuses here what it would refuse there.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from litestar import Litestar, Request, get
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.exceptions import NotFoundException
+from litestar.params import FromQuery
+from litestar.response import Template
+
+from app.store.accounts import Environment
+from app.web.assets import Assets, serve_asset
+from app.web.guards import Principal
+from app.web.headers import CONTENT_POLICY
+from app.web.live import Signals
+from app.web.pages import runs
+from app.web.templates import template_config
+from tests.world import Tenant
+
+
+@get("/login", sync_to_thread=False)
+def login_page(request: Request[Any, Any, State], failed: FromQuery[bool] = False) -> Template:
+    """The sign-in page as its handler would render it, with errors on request."""
+    errors: Mapping[str, str] = (
+        {"email": "Enter an e-mail address, such as name@example.com.", "password": "Enter your password."}
+        if failed
+        else {}
+    )
+    context = {"errors": errors, "email": "", "next": "/"}
+    return Template("pages/auth/login.html", context=context)
+
+
+@get("/broken", sync_to_thread=False)
+def error_page(request: Request[Any, Any, State]) -> Template:
+    """The error page."""
+    context = {
+        "status": 404,
+        "title": "Nothing here",
+        "message": "There is nothing here, or it is not yours to see.",
+        "code": "not_found",
+        "request_id": "01KB00000000000000000000",
+    }
+    return Template("pages/errors/error.html", context=context)
+
+
+def make_app(pool: Any, tenant: Tenant, signals: Signals | None = None) -> Litestar:
+    """The app for one signed-in tenant; `pool` is a page pool."""
+    assets = Assets()
+
+    async def principal() -> Principal:
+        return Principal(
+            tenant.user_id,
+            tenant.email,
+            "Ada",
+            tenant.account_id,
+            tenant.account_name,
+            "owner",
+            "token",
+        )
+
+    async def environment(slug: str) -> Environment:
+        if slug != tenant.slug:
+            raise NotFoundException
+        return Environment(
+            tenant.environment_id,
+            tenant.account_id,
+            tenant.name,
+            tenant.slug,
+            tenant.kind,
+            1,
+            None,
+        )
+
+    async def page_pool() -> Any:
+        return pool
+
+    alone = signals or Signals()
+
+    async def provide_signals() -> Signals:
+        return alone
+
+    return Litestar(
+        route_handlers=[*runs.HANDLERS, serve_asset, login_page, error_page],
+        dependencies={
+            "principal": Provide(principal),
+            "environment": Provide(environment),
+            "page_pool": Provide(page_pool),
+            "signals": Provide(provide_signals),
+        },
+        template_config=template_config(assets),
+        state=State({"assets": assets}),
+        response_headers={"Content-Security-Policy": CONTENT_POLICY},
+        openapi_config=None,
+        debug=True,
+    )
