@@ -8,15 +8,10 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from litestar import Litestar
 from litestar.di import Provide
-from litestar.plugins.jinja import JinjaTemplateEngine
-from litestar.static_files import create_static_files_router
-from litestar.template import TemplateConfig
 from litestar.types import ASGIApp, ControllerRouterHandler
 
 from app.accounts.bootstrap import DEV_SCOPE, ensure_dev_tenant
@@ -40,14 +35,14 @@ from app.store.late_pool import LatePool
 from app.web import errors, health
 from app.web.api import checkpoint, register, runs
 from app.web.api.events import EventsDoor
-from app.web.assets import Assets
+from app.web.assets import Assets, serve_asset
 from app.web.guards import DEPENDENCIES
 from app.web.headers import Headers
+from app.web.live import Signals, listening
 from app.web.pages import auth
+from app.web.pages import runs as run_pages
 from app.web.site import Site, provide_site
-
-ROOT = Path(__file__).resolve().parents[1]
-"""Where `templates/` and `static/` lie: beside the package in a checkout and in an installed wheel alike."""
+from app.web.templates import template_config
 
 INGEST_CONNECTIONS, PAGE_CONNECTIONS = 4, 6
 
@@ -62,6 +57,8 @@ ROUTERS: tuple[ControllerRouterHandler, ...] = (
     checkpoint.ROUTER,
     # People.
     auth.ROUTER,
+    run_pages.ROUTER,
+    serve_asset,
 )
 
 
@@ -70,17 +67,20 @@ def create_app(settings: Settings | None = None, *, routers: Sequence[Controller
     settings = settings or load(os.environ)
     configure(settings)
     site = make_site(settings)
+    assets = Assets(watches=site.is_dev)
     application = Litestar(
-        route_handlers=[*ROUTERS, *routers, *_static()],
+        route_handlers=[*ROUTERS, *routers],
         dependencies={"site": Provide(provide_site), **DEPENDENCIES},
         exception_handlers=errors.HANDLERS,
         lifespan=[_lifespan],
-        template_config=TemplateConfig(instance=JinjaTemplateEngine.from_environment(make_templates(settings))),
+        template_config=template_config(assets, auto_reload=site.is_dev),
         openapi_config=None,
         logging_config=None,
         debug=False,
     )
     application.state.site = site
+    application.state.assets = assets
+    application.state.signals = Signals(site.bell.subscribe)
     application.state.settings = settings
     # Around everything, so that answers to unknown paths have the headers too.
     headed = Headers(application.asgi_handler, is_dev=site.is_dev, is_https=site.is_https)
@@ -145,23 +145,6 @@ def make_site(settings: Settings) -> Site:
     )
 
 
-def make_templates(settings: Settings) -> Environment:
-    """Make the template environment: always escaping, unknown names are errors."""
-    is_dev = settings.mode is Mode.DEV
-    templates = Environment(
-        loader=FileSystemLoader(ROOT / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        auto_reload=is_dev,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    # Pages without a person (login, errors) share the frame of those with one.
-    templates.globals.update(principal=None, environment=None)
-    templates.globals["asset"] = Assets(ROOT / "static", watches=is_dev).url
-    return templates
-
-
 @asynccontextmanager
 async def _lifespan(application: Litestar) -> AsyncIterator[None]:
     site: Site = application.state.site
@@ -169,7 +152,7 @@ async def _lifespan(application: Litestar) -> AsyncIterator[None]:
         await asyncio.gather(site.ingest.start(), site.pages.start())
         site.events.start()
         site.changes.start()
-        async with _discovery(site, application.state.settings):
+        async with _discovery(site, application.state.settings), listening(application.state.signals):
             yield
     finally:
         await site.events.stop()
@@ -195,8 +178,3 @@ async def _discovery(site: Site, settings: Settings) -> AsyncIterator[None]:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await caller.close()
-
-
-def _static() -> list[ControllerRouterHandler]:
-    folder = ROOT / "static"
-    return [create_static_files_router(path="/static", directories=[folder])] if folder.is_dir() else []

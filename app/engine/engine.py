@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from app.adapters.http import Caller
+from app.adapters.redis import RUN_CHANGED
 from app.domain.errors import Outside
 from app.domain.ids import RunId, WorkerId, to_ulid
 from app.domain.protocol.call import ServerKind
@@ -180,7 +181,7 @@ class Engine:
         for entry in entries:
             if entry.readies or (entry.facts.is_limited and not entry.successors):
                 lanes.add(entry.facts.lane_id)
-            self.bell.publish(f"run:{entry.facts.scope.environment_id}", to_ulid(entry.run.id))
+            self.bell.publish(f"{RUN_CHANGED}{entry.facts.scope.environment_id}", to_ulid(entry.run.id))
             if any(isinstance(effect, OpenPause) and effect.event for effect in entry.effects):
                 self._waits_opened.set()
         if lanes:

@@ -1,6 +1,6 @@
 """Live pages: "something changed, fetch again", and nothing more.
 
-The engine publishes a run's id on the channel `run:{environment_id}` after its commits. One process holds one
+The engine publishes a run's id on the channel `RUN_CHANGED` + environment id after its commits. One process holds one
 subscription and wakes the streams that watch. Messages are hints: every stream also reads the version it watches, every
 second without Redis and every three with it, so a lost message or a dead Redis delays a page and never makes it lie.
 """
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID
 
+from app.adapters.redis import RUN_CHANGED
+
 #: Seconds between looks at the database without and with a working subscription.
 POLL_ALONE = 1.0
 POLL_BESIDE = 3.0
@@ -22,7 +24,7 @@ KEEP_ALIVE = 15.0
 #: At most about three signals a second: a busy run must not make its page busy. The last state is always told.
 QUIET = 0.3
 #: All environments' channels; what stands after the colon is the environment's id.
-_PATTERN = "run:*"
+_PATTERN = f"{RUN_CHANGED}*"
 
 
 class HeardLike(Protocol):
@@ -59,7 +61,7 @@ class Signals:
     @contextmanager
     def watch(self, environment_id: UUID, run: str | None = None) -> Iterator["Watch"]:
         """Be woken by changes of one run (its ULID) or of any run of the environment."""
-        name = f"run:{environment_id}"
+        name = f"{RUN_CHANGED}{environment_id}"
         watch = Watch(run, asyncio.Event())
         self._watchers[name].add(watch)
         try:

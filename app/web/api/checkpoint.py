@@ -7,6 +7,7 @@ from litestar import Request, Response, Router, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
+from app.adapters.redis import RUN_CHANGED
 from app.domain.errors import Refused
 from app.domain.ids import ItemId, derive_item_id, to_ulid
 from app.domain.protocol.checkpoint import read_checkpoint
@@ -62,7 +63,7 @@ async def checkpoint(
         raise NotFound("run not found") from None
     except (RunEnded, ItemMoved):
         raise StaleDispatch from None
-    site.bell.publish(f"run:{tenant_scope.environment_id}", to_ulid(wanted))
+    site.bell.publish(f"{RUN_CHANGED}{tenant_scope.environment_id}", to_ulid(wanted))
     if entry.after is not None and entry.after.is_ended:
         # The steps broke a limit of the run; it has ended, and the SDK must hear that nothing more will be saved.
         raise StepRefused

@@ -8,6 +8,7 @@ from litestar import Response, Router, delete, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
+from app.adapters.redis import RUN_CHANGED
 from app.domain.errors import Refused
 from app.domain.ids import RunId, to_ulid
 from app.domain.run.happenings import CancelRequested
@@ -111,7 +112,7 @@ async def _cancel(site: Site, scope: Scope, run_id: RunId) -> None:
         raise NotFound("run not found") from None
     except RunEnded:
         return
-    site.bell.publish(f"run:{scope.environment_id}", to_ulid(run_id))
+    site.bell.publish(f"{RUN_CHANGED}{scope.environment_id}", to_ulid(run_id))
     if entry.emits:
         site.bell.ring()
 

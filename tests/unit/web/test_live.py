@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 
+from app.adapters.redis import RUN_CHANGED
 from app.web import live
 from app.web.live import Mark, Signals, listening, stream
 
@@ -64,7 +65,7 @@ async def test_messages_wake_the_streams_of_their_run_only() -> Any:
     heard: asyncio.Queue[Heard] = asyncio.Queue()
 
     async def subscribe(pattern: Any) -> Any:
-        assert pattern == "run:*"
+        assert pattern == f"{RUN_CHANGED}*"
         while True:
             yield await heard.get()
             heard.task_done()
@@ -76,8 +77,8 @@ async def test_messages_wake_the_streams_of_their_run_only() -> Any:
             signals.watch(ENVIRONMENT, "B") as other,
             signals.watch(ENVIRONMENT) as any_run,
         ):
-            await heard.put(Heard(f"run:{ENVIRONMENT}", "A"))
-            await heard.put(Heard(f"run:{UUID(int=2)}", "B"))
+            await heard.put(Heard(f"{RUN_CHANGED}{ENVIRONMENT}", "A"))
+            await heard.put(Heard(f"{RUN_CHANGED}{UUID(int=2)}", "B"))
             await heard.join()
             assert (mine.event.is_set(), other.event.is_set(), any_run.event.is_set()) == (True, False, True)
             assert not signals.hears
