@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -11,7 +10,6 @@ import pytest
 
 from app.store.late_pool import LatePool
 from app.store.migrate import upgrade
-from app.web.assets import Assets
 from tests.integration.accounts.world import new_tenant
 from tests.integration.web.site import Client, running, settings_for
 
@@ -104,15 +102,3 @@ async def test_a_mistake_in_opening_is_not_mistaken_for_an_absent_database() -> 
     with pytest.raises(ZeroDivisionError):
         pool.acquire()
     await pool.stop()
-
-
-def test_addresses_of_assets_change_with_their_content(tmp_path: Path) -> None:
-    (tmp_path / "app.css").write_text("a {}")
-    kept, watched = Assets(tmp_path, watches=False), Assets(tmp_path, watches=True)
-    first = kept.url("app.css")
-    assert first.startswith("/static/app.css?v=")
-    assert watched.url("app.css") == first
-    (tmp_path / "app.css").write_text("b {}")
-    assert kept.url("app.css") == first
-    assert watched.url("app.css") != first
-    assert kept.url("missing.css") == "/static/missing.css"
