@@ -12,18 +12,22 @@ import contextlib
 import logging
 import os
 import socket
+import time
 import uuid
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
 from app.adapters.http import Caller
+from app.adapters.redis import Heard
 from app.domain.errors import Outside
-from app.domain.ids import RunId, WorkerId, to_ulid
+from app.domain.ids import RunId, WorkerId, parse_ulid, to_ulid
 from app.domain.protocol.call import ServerKind
 from app.domain.run.effects import OpenPause
 from app.domain.run.happenings import Happening
+from app.engine import pause_points
 from app.engine.apply import Entry
 from app.engine.catalogue import Catalogue
 from app.engine.clock import DatabaseClock
@@ -31,7 +35,7 @@ from app.engine.dispatch import Dispatch
 from app.engine.execute import Execute
 from app.engine.keepers import expire, recheck, rescue, sweep
 from app.engine.queue import lease
-from app.engine.react import React
+from app.engine.react import React, Reacted
 from app.engine.transition import Committer, RunEnded, RunUnknown, change_run
 from app.store.db import CONNECTION_LOST, Pool
 from app.store.named import fetch, named
@@ -43,6 +47,8 @@ _LONGEST_WAIT_S = 1.0
 #: First items react may lease to this worker in one round; the rest is for anyone.
 _REACT_ROOM = 64
 _HOUSEKEEPING_S = 600.0
+#: Channels on which `_after_commit` and the web process say that a run changed.
+_CHANGES = "run:*"
 #: The database is away, or not there yet.
 UNREACHABLE = (*CONNECTION_LOST, Outside)
 
@@ -55,6 +61,9 @@ class DoorBell(Protocol):
 
     async def wait(self, timeout: float) -> list[bytes]:
         """Sleep until somebody rings, at most `timeout` seconds."""
+
+    def subscribe(self, pattern: str) -> AsyncIterator[Heard]:
+        """Messages of the channels that match, for ever; an empty channel is the news that some may have been missed."""
 
     def publish(self, channel: str, message: str) -> None:
         """Tell the pages that a run changed."""
@@ -72,6 +81,8 @@ class EngineSettings:
     server_kind: ServerKind = "cloud"
     is_signed: bool = True
     retry_delay: timedelta | None = None
+    #: An item the rows say we hold and we do not is given back when it is this old; longer than any statement may take.
+    forgotten_s: float = 15.0
 
 
 @dataclass(slots=True)
@@ -124,6 +135,7 @@ class Engine:
             asyncio.create_task(self._heartbeat(), name="heartbeat"),
             asyncio.create_task(self._keep(), name="keepers"),
             asyncio.create_task(self._look_again(), name="waits"),
+            asyncio.create_task(self._hear_changes(), name="changes"),
         ]
 
     def wake(self, lanes: list[UUID] | None = None) -> None:
@@ -137,7 +149,7 @@ class Engine:
         self._is_stopping = True
         self.execute.is_stopping = True
         for task in self._tasks:
-            if task.get_name() in {"bell", "work", "keepers", "waits"}:
+            if task.get_name() in {"bell", "work", "keepers", "waits", "changes"}:
                 task.cancel()
         await self.execute.drain(grace_s)
         await self.committer.stop()
@@ -146,14 +158,19 @@ class Engine:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
             async with self.cold_pool.acquire(timeout=2) as connection:
-                await connection.execute("update workers set lease_until = clock() where id = $1", self.worker_id)
-            await rescue.run_once(self.cold_pool)
+                await fetch(connection, named("workers", "release_all"), worker=self.worker_id)
+                await fetch(connection, named("workers", "leave"), id=self.worker_id)
         except UNREACHABLE:
             log.warning("could not leave the list of workers; the lease will run out")
 
     async def keep_once(self) -> None:
         """What the keepers do every second."""
         while await rescue.run_once(self.cold_pool):
+            self._wake.set()
+        s = self.settings
+        if await rescue.give_back(
+            self.cold_pool, self.worker_id, self.execute.held, self.committer.writing, timedelta(seconds=s.forgotten_s)
+        ):
             self._wake.set()
         if wrong := await sweep.run_once(self.cold_pool):
             self.wake(wrong)
@@ -168,7 +185,6 @@ class Engine:
                 happening,
                 clock=self.clock,
                 retry_delay=self.settings.retry_delay,
-                is_limited=self.catalogue.is_limited,
             )
         except (RunUnknown, RunEnded):
             return
@@ -189,14 +205,22 @@ class Engine:
             self._wake.set()
 
     async def _look_again(self) -> None:
-        """The second look of waits that this worker opened (rule 15); the keeper takes it where this one cannot."""
+        """The second look of waits that this worker opened (rule 15), one look at a time however many were opened."""
         while True:
             await self._waits_opened.wait()
             self._waits_opened.clear()
+            await pause_points.reached("look.before")
             try:
                 await recheck.run_once(self.cold_pool, self.resume, timedelta(0))
-            except UNREACHABLE as error:
-                log.warning("second look put off", extra={"error": repr(error)})
+            except Exception:
+                log.exception("a second look failed; the keeper takes it")
+
+    async def _hear_changes(self) -> None:
+        """A run changed somewhere: calls of it that wait to be sent look first (rule 16). A hint; losing it costs a call."""
+        async for heard in self.bell.subscribe(_CHANGES):
+            run_id = parse_ulid(heard.message) if isinstance(heard.message, str) else None
+            if run_id is not None:
+                self.execute.doubt(RunId(run_id))
 
     async def _register(self) -> None:
         s = self.settings
@@ -251,19 +275,21 @@ class Engine:
         hints, self._hints = self._hints, set()
         room = self.execute.room
         # New runs may not overtake work that already waits for room.
-        reacted = await self.react.round(0 if self.execute.is_crowded else min(room, _REACT_ROOM))
+        asked_at = time.monotonic()
+        reacted = await self._react(0 if self.execute.is_crowded else min(room, _REACT_ROOM))
         for hot, item in reacted.started:
-            self.execute.start(hot, item)
+            self.execute.start(hot, item, asked_at)
         if reacted.left_ready:
             self.bell.ring()
         room = self.execute.room
         leased = 0
         if room > 0:
+            asked_at = time.monotonic()
             found, now = await lease(self.pool, self.worker_id, room, hints)
             if now is not None:
                 self.clock.saw(now)
             if found:
-                await self.execute.start_leased(found)
+                await self.execute.start_leased(found, asked_at)
             leased = len(found)
         self.execute.is_crowded = room <= leased
         if reacted.events or leased:
@@ -272,6 +298,16 @@ class Engine:
             self._hints |= hints
             return _LONGEST_WAIT_S
         return await self._until_due()
+
+    async def _react(self, room: int) -> Reacted:
+        """An event that cannot be reacted to must not keep due work from being done."""
+        try:
+            return await self.react.round(room)
+        except UNREACHABLE:
+            raise
+        except Exception:
+            log.exception("could not react to events")
+            return Reacted()
 
     async def _until_due(self) -> float:
         async with self.pool.acquire(timeout=10) as connection:
@@ -300,6 +336,7 @@ class Engine:
                 continue
             log.error("lost all leases; starting under a new id", extra={"worker_id": str(self.worker_id)})
             self.execute.forget_all()
+            self.committer.forget_all()
             self.worker_id = WorkerId(uuid.uuid4())
             self.committer.worker_id = self.worker_id
             self.react.worker_id = self.worker_id
