@@ -15,7 +15,7 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
@@ -24,15 +24,19 @@ import asyncpg
 
 from app.adapters.http import MAX_BODY, Answer, CallFailed
 from app.domain.event import NewEvent
-from app.domain.ids import AccountId, EnvironmentId, ItemId, RunId, derive_item_id, parse_ulid
+from app.domain.ids import AccountId, EnvironmentId, ItemId, RunId, derive_item_id, parse_ulid, to_ulid
+from app.domain.protocol.opcodes import read_ops
 from app.domain.protocol.registration import read_registration
+from app.domain.run.happenings import CancelRequested, Checkpointed, Resumed
 from app.domain.scope import Scope
 from app.engine import pause_points
+from app.engine.apply import Entry
 from app.engine.catalogue import Catalogue
 from app.engine.clock import DatabaseClock
 from app.engine.engine import Engine, EngineSettings
 from app.engine.ingest import Ingest
 from app.engine.sync import checks, function_id_of, register
+from app.engine.transition import change_run
 from app.store.db import Pool, open_engine_pool
 from tests.invariants import violations
 
@@ -107,7 +111,7 @@ def failure(message: str = "no", **headers: str) -> Answer:
 
 def ran(key: str, value: object = 1) -> dict[str, Any]:
     """An op: a step ran inline."""
-    return {"op": "StepRun", "id": key, "name": key, "data": {"data": value}}
+    return {"op": "StepRun", "id": key, "name": key, "data": value}
 
 
 def planned(key: str, **opts: object) -> dict[str, Any]:
@@ -499,6 +503,54 @@ class World:
     async def value(self, query: str, *values: Any) -> Any:
         return (await self.rows(query, *values))[0][0]
 
+    # ---- what others do to a run
+
+    async def checkpoint(self, call: Call, *listed: dict[str, Any]) -> Entry:
+        """What the web process does with steps that a running call reports."""
+        said = Checkpointed(_item_key(call), read_ops(list(listed), datetime.now(UTC)))
+        return await change_run(
+            self.pool, call.run_id, lambda _hot: said, clock=self.clock, scope=self.mine, item=(call.item_id, call.fence)
+        )
+
+    async def cancel(self, run_id: RunId) -> Entry:
+        """What the web process does when somebody cancels."""
+        entry = await change_run(self.pool, run_id, CancelRequested("api"), clock=self.clock, scope=self.mine)
+        self.bell.publish(f"run:{self.mine.environment_id}", to_ulid(run_id))
+        return entry
+
+    async def resume(self, run_id: RunId, step_key: str, memo: bytes = b'{"name":"x"}') -> Entry:
+        """What react does with an event that ends a wait."""
+        return await change_run(self.pool, run_id, Resumed(step_key, memo), clock=self.clock)
+
+    @contextlib.asynccontextmanager
+    async def locked(self, run_id: RunId) -> AsyncIterator[None]:
+        """Somebody sits on the run's row."""
+        connection = await asyncpg.connect(self.url)
+        try:
+            async with connection.transaction():
+                await connection.execute("select from runs where id = $1 for no key update", run_id)
+                yield
+        finally:
+            await connection.close()
+
+    @contextlib.asynccontextmanager
+    async def locked_table(self, name: str) -> AsyncIterator[None]:
+        """No writer of a table gets on."""
+        connection = await asyncpg.connect(self.url)
+        try:
+            async with connection.transaction():
+                await connection.execute(f"lock table {name} in exclusive mode")
+                yield
+        finally:
+            await connection.close()
+
+    async def kill_connection_waiting_for_a_lock(self) -> None:
+        """End the one session that waits for a lock, as a dying network would."""
+        await self.until(lambda: self.value(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"
+            " and wait_event_type = 'Lock' union all select false limit 1"
+        ))  # fmt: skip
+
     def item_id(self, run_id: RunId, key: str) -> ItemId:
         """The id of an item of a run."""
         return derive_item_id(run_id, key)
@@ -576,6 +628,14 @@ async def _tenant(owner: Any, word: str) -> Scope:
         scope.environment_id, scope.account_id, word,
     )  # fmt: skip
     return scope
+
+
+def _item_key(call: Call) -> str:
+    """The key of a call's item; discoveries are told apart by trying."""
+    if call.target is not None:
+        return f"step:{call.target}"
+    names = ["start", *(f"discover:{n}" for n in range(50)), *(f"discover:again:{n}" for n in range(50))]
+    return next(name for name in names if derive_item_id(call.run_id, name) == call.item_id)
 
 
 async def _end(engine: Engine) -> None:
