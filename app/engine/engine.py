@@ -35,7 +35,7 @@ from app.engine.dispatch import Dispatch
 from app.engine.execute import Execute
 from app.engine.keepers import expire, recheck, rescue, sweep
 from app.engine.queue import lease
-from app.engine.react import React, Reacted
+from app.engine.react import React
 from app.engine.transition import Committer, RunEnded, RunUnknown, change_run
 from app.store.db import CONNECTION_LOST, Pool
 from app.store.named import fetch, named
@@ -276,7 +276,7 @@ class Engine:
         room = self.execute.room
         # New runs may not overtake work that already waits for room.
         asked_at = time.monotonic()
-        reacted = await self._react(0 if self.execute.is_crowded else min(room, _REACT_ROOM))
+        reacted = await self.react.round(0 if self.execute.is_crowded else min(room, _REACT_ROOM))
         for hot, item in reacted.started:
             self.execute.start(hot, item, asked_at)
         if reacted.left_ready:
@@ -298,16 +298,6 @@ class Engine:
             self._hints |= hints
             return _LONGEST_WAIT_S
         return await self._until_due()
-
-    async def _react(self, room: int) -> Reacted:
-        """An event that cannot be reacted to must not keep due work from being done."""
-        try:
-            return await self.react.round(room)
-        except UNREACHABLE:
-            raise
-        except Exception:
-            log.exception("could not react to events")
-            return Reacted()
 
     async def _until_due(self) -> float:
         async with self.pool.acquire(timeout=10) as connection:

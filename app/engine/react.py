@@ -94,8 +94,8 @@ class React:
     async def round(self, room: int) -> Reacted:
         """Claim up to `BATCH` events and commit what they set off; `room` first items are leased to this worker.
 
-        Raises what went wrong; then fewer events are claimed next time, until the one that cannot be reacted to is
-        alone and is left aside for a while. It stays in the inbox, and the others go on.
+        When something goes wrong with claimed events, fewer are claimed next time, until the one that cannot be reacted
+        to is alone and is left aside for a while. It stays in the inbox, and the others go on.
         """
         claimed: list[UUID] = []
         try:
@@ -103,10 +103,13 @@ class React:
         except (*CONNECTION_LOST, Outside):
             raise
         except Exception:
+            if not claimed:
+                raise
+            log.exception("could not react to events", extra={"events": len(claimed)})
             if len(claimed) == 1:
                 self._leave_aside(claimed[0], _BROKEN_S)
             self._most = max(1, len(claimed) // 2)
-            raise
+            return Reacted(len(claimed))
         self._most = min(BATCH, self._most * 2)
         return out
 

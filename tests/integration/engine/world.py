@@ -546,9 +546,9 @@ class World:
 
     async def kill_connection_waiting_for_a_lock(self) -> None:
         """End the one session that waits for a lock, as a dying network would."""
-        await self.until(lambda: self.value(
+        await self.until(lambda: self.owner.fetchval(
             "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"
-            " and wait_event_type = 'Lock' union all select false limit 1"
+            " and wait_event_type = 'Lock' limit 1"
         ))  # fmt: skip
 
     def item_id(self, run_id: RunId, key: str) -> ItemId:
