@@ -266,8 +266,10 @@ class Engine:
                 pause = 0.5
                 continue
             if timeout > 0:
+                # Not wait_for: before Python 3.12 it forgets a cancellation that comes together with the wake-up.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), timeout)
+                    async with asyncio.timeout(timeout):
+                        await self._wake.wait()
             self._wake.clear()
 
     async def _round(self) -> float:
