@@ -51,6 +51,10 @@ class Entry:
     #: How many successors that worker may take.
     room: int = 0
     expects_version: bool = True
+    #: When the engine heard of what happened: waits count from then (rule 15). None: from the commit.
+    heard_at: datetime | None = None
+    #: Whether calls of the function take slots, as far as the run or the process knows.
+    is_limited: bool = False
     #: Filled by `write`: the state after, and the items now leased to `worker_id`.
     after: Run | None = None
     successors: list[LeasedItem] = field(default_factory=list)
@@ -189,14 +193,16 @@ class _Writer:
                 )
                 self.tell("step.opened", effect.step_key)
             case fx.RetryStep():
+                # A member of the pending set that is tried again is still one.
+                before = self.run.steps.get(effect.step_key)
                 self.put_step(
                     effect.step_key,
                     effect.kind,
                     effect.name,
                     None,
                     "retrying",
-                    False,
-                    False,
+                    before is not None and before.is_member,
+                    before is not None and before.is_race,
                     None,
                     None,
                     None,
@@ -206,6 +212,7 @@ class _Writer:
                 self.items.append(effect)
             case fx.RetryItem():
                 self.batch.retry.append((self.n, self.item_id(effect.key), effect.attempt, effect.after))
+                self.batch.wake.append((self.n, None, effect.after, None))
                 self.free(effect.key)
             case fx.ResetAttempt():
                 self.batch.retry.append((self.n, self.item_id(effect.key), 0, None))
@@ -224,6 +231,7 @@ class _Writer:
                         bound.value if bound else None,
                         effect.signal,
                         effect.correlation,
+                        self.entry.heard_at,
                     )
                 )
             case fx.ClosePause():
@@ -285,7 +293,7 @@ class _Writer:
 
     def free(self, item_key: str) -> None:
         """The lease of an item ends here, and with it the slots it holds."""
-        if self.entry.facts.is_limited:
+        if self.entry.is_limited:
             for lease in self.entry.leases:
                 if lease.key == item_key:
                     self.batch.free_slots.append((self.n, lease.lease_id))
@@ -294,10 +302,11 @@ class _Writer:
         """Write new items; calls due now go to the worker that asked, the first under the lease it already has (rule 12)."""
         entry = self.entry
         settled = {e.key for e in entry.effects if isinstance(e, fx.SettleItem)}
-        spare = [lease.lease_id for lease in entry.leases if lease.key in settled]
+        # A timer's lease holds no slots, so no call may go on under it.
+        spare = [lease.lease_id for lease in entry.leases if lease.key in settled and lease.kind in CALLS]
         now_calls = [q for q in self.items if q.kind in CALLS and q.at is None and not q.after]
         may_take = entry.room if entry.worker_id else 0
-        if entry.facts.is_limited:
+        if entry.is_limited:
             may_take = min(may_take, 1) if len(now_calls) == 1 and len(spare) == 1 else 0
         for item in self.items:
             item_id = self.item_id(item.key)
@@ -305,6 +314,8 @@ class _Writer:
             if may_take > 0 and item.kind in CALLS and item.at is None and not item.after:
                 may_take -= 1
                 lease_id = spare.pop(0) if spare else LeaseId(uuid.uuid4())
+                if entry.is_limited:
+                    self.batch.hand_over.append((self.n, lease_id))
                 entry.successors.append(
                     LeasedItem(item_id, item.key, ItemKind(item.kind), item.step_key, 0, 1, lease_id, due_at=self.now)
                 )
@@ -323,7 +334,9 @@ class _Writer:
                     entry.worker_id if lease_id else None,
                 )
             )
-        if entry.facts.is_limited:
+            if lease_id is None or entry.is_limited:
+                self.batch.wake.append((self.n, item.at, item.after, lease_id))
+        if entry.is_limited:
             self.batch.free_slots.extend((self.n, lease_id) for lease_id in spare)
 
 

@@ -51,7 +51,6 @@ class Changes:
     pool: Pool
     clock: DatabaseClock
     retry_delay: timedelta | None = None
-    is_limited: Callable[[Any], bool] = lambda _function_id: False
     _queue: deque[_Asked] = field(default_factory=deque)
     _open: set[RunId] = field(default_factory=set)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -118,7 +117,6 @@ class Changes:
                 asked.happening,
                 clock=self.clock,
                 retry_delay=self.retry_delay,
-                is_limited=self.is_limited,
                 item=asked.item,
                 scope=asked.scope,
             )
@@ -169,7 +167,7 @@ class Changes:
         """The entry of one request; with `after` set when there is nothing to write; or why not."""
         if row["environment_id"] != asked.scope.environment_id:
             return RunUnknown(asked.run_id)
-        hot = hot_run(row, self.retry_delay, self.is_limited(row["function_id"]))
+        hot = hot_run(row, self.retry_delay)
         if hot.run.is_ended:
             return RunEnded(asked.run_id)
         if asked.item is not None:

@@ -71,7 +71,7 @@ class HotRun:
         return self.run.state_bytes + 1024
 
 
-def hot_run(row: Any, retry_delay: timedelta | None, is_limited: bool) -> HotRun:
+def hot_run(row: Any, retry_delay: timedelta | None) -> HotRun:
     """Build it from a row of `load` (sql/lease.sql). `retry_delay` is the fixed delay of dev and tests, or None."""
     steps: dict[str, Step] = {}
     memos: dict[str, bytes] = {}
@@ -127,7 +127,8 @@ def hot_run(row: Any, retry_delay: timedelta | None, is_limited: bool) -> HotRun
         event=event,
         events=(event,),
         queued_at=row["queued_at"],
-        is_limited=is_limited,
+        # From the lane, not from what this process has seen of functions: a worker that just started knows nothing.
+        is_limited=row["is_limited"],
         parent_run_id=row["parent_run_id"],
         parent_step_key=row["parent_step_key"],
     )

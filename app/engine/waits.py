@@ -50,7 +50,7 @@ async def waits_ended_by(connection: Any, row: Any) -> list[tuple[RunId, Happeni
         if event is None:
             event = msgspec.json.decode(row["payload"])
         if (
-            pause["requested_at"] < row["received_at"]
+            pause["requested_at"] <= row["received_at"]
             and wait_matches(pause["expression"], event, row["received_at"])[0]
         ):
             found.append((pause["run_id"], Resumed(pause["step_key"], row["payload"].encode())))
@@ -74,17 +74,19 @@ async def recheck(connection: Any, pause: Any) -> Happening | None:
 def _of_child(step_key: str, payload: str) -> Happening:
     """A child's end as the memo of its parent's step (protocol 23.3)."""
     event = msgspec.json.decode(payload.encode(), type=_Finished)
-    if event.data.error is not None:
+    if event.data.error:
         return Resumed(step_key, b'{"error":' + bytes(event.data.error) + b"}", is_error=True)
-    if event.data.result is not None:
+    if event.data.result:
         return Resumed(step_key, b'{"data":' + bytes(event.data.result) + b"}")
     error = {"data": None, "message": "The invoked function was cancelled before it finished.", "name": "Error"}
     return Resumed(step_key, b'{"error":' + msgspec.json.encode(error) + b"}", is_error=True)
 
 
 class _FinishedData(msgspec.Struct):
-    error: msgspec.Raw | None = None
-    result: msgspec.Raw | None = None
+    """Empty where the key is absent; a union with None would decode the value instead of keeping its text."""
+
+    error: msgspec.Raw = msgspec.Raw(b"")
+    result: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _Finished(msgspec.Struct):

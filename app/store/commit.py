@@ -39,10 +39,13 @@ _PARTS: dict[str, tuple[str, ...]] = {
         for c in "n place key kind name type state member race memo input opts error".split()  # noqa: SIM905 - a table reads better
     ),
     "settle": ("gone_n", "gone_id"),
+    "hand_over": ("hand_n", "hand_lease"),
     "enqueue": tuple(f"new_{c}" for c in ("n", "id", "key", "kind", "step", "at", "after", "lease", "worker")),
     "retry": tuple(f"again_{c}" for c in ("n", "id", "attempt", "after")),
+    "wake": tuple(f"wake_{c}" for c in ("n", "at", "after", "lease")),
     "open_pauses": tuple(
-        f"pause_{c}" for c in ("n", "step", "kind", "event", "expression", "path", "value", "signal", "correlation")
+        f"pause_{c}"
+        for c in ("n", "step", "kind", "event", "expression", "path", "value", "signal", "correlation", "requested")
     ),
     "close_pauses": ("closed_n", "closed_step"),
     "free_slots": ("freed_n", "freed_lease"),
@@ -60,8 +63,12 @@ class Batch:
     guards: list[tuple[int, UUID, int]] = field(default_factory=list)
     steps: list[tuple[Any, ...]] = field(default_factory=list)
     settle: list[tuple[Any, ...]] = field(default_factory=list)
+    #: (entry, lease id): leases of limited functions that go on to a successor, slots and all, unless somebody waits.
+    hand_over: list[tuple[int, UUID]] = field(default_factory=list)
     enqueue: list[tuple[Any, ...]] = field(default_factory=list)
     retry: list[tuple[Any, ...]] = field(default_factory=list)
+    #: (entry, at, after, lease id): work the lanes must know of; with a lease only if that was given up.
+    wake: list[tuple[Any, ...]] = field(default_factory=list)
     open_pauses: list[tuple[Any, ...]] = field(default_factory=list)
     close_pauses: list[tuple[Any, ...]] = field(default_factory=list)
     free_slots: list[tuple[Any, ...]] = field(default_factory=list)
@@ -72,10 +79,11 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Won:
-    """The entry was written: the run's new version and the database's time."""
+    """The entry was written: the run's new version, the database's time, and leases that were not handed on (rule 12)."""
 
     version: int
     now: datetime
+    given_up: frozenset[UUID] = frozenset()
 
 
 def _statement(batch: Batch) -> Statement:
@@ -84,6 +92,8 @@ def _statement(batch: Batch) -> Statement:
         parts += ["steps", "run_with_steps"]
     else:
         parts.append("run_without_steps")
+    if not batch.hand_over:
+        parts.append("no_hand_over")
     parts += [p for p in _PARTS if p != "steps" and getattr(batch, p)]
     if batch.has_ends:
         parts.append("finish")
@@ -109,4 +119,7 @@ async def commit(connection: Any, batch: Batch, commit_id: UUID) -> dict[int, Wo
         rows = getattr(batch, part)
         if rows:
             values.update(zip(columns, zip(*rows, strict=True), strict=True))
-    return {row["n"]: Won(row["version"], row["now"]) for row in await fetch(connection, _statement(batch), **values)}
+    return {
+        row["n"]: Won(row["version"], row["now"], frozenset(row["given_up"] or ()))
+        for row in await fetch(connection, _statement(batch), **values)
+    }

@@ -11,7 +11,18 @@ from app.store.named import joined, named
 
 FILES = sorted(p.stem for p in (Path(db.__file__).parent / "sql").glob("*.sql"))
 WHOLE = [(file, name) for file in FILES if file != "commit" for name in db.statements(file)]
-OPTIONAL = ["settle", "enqueue", "retry", "open_pauses", "close_pauses", "free_slots", "history", "emit", "finish"]
+OPTIONAL = [
+    "settle",
+    "enqueue",
+    "retry",
+    "wake",
+    "open_pauses",
+    "close_pauses",
+    "free_slots",
+    "history",
+    "emit",
+    "finish",
+]
 
 
 @pytest.mark.parametrize(("file", "name"), WHOLE)
@@ -24,6 +35,7 @@ async def test_a_statement_of_a_file_is_prepared_by_the_engine_role(
 @pytest.mark.parametrize("steps", [True, False])
 async def test_every_pair_of_parts_makes_a_commit_statement(engine_connection: Any, steps: bool) -> None:
     start = ("guard", "steps", "run_with_steps") if steps else ("guard", "run_without_steps")
-    for pair in itertools.combinations(OPTIONAL, 2):
-        await engine_connection.prepare(joined("commit", (*start, *pair, "answer")).sql)
-    await engine_connection.prepare(joined("commit", (*start, *OPTIONAL, "answer")).sql)
+    for leases in ("hand_over", "no_hand_over"):
+        for pair in itertools.combinations(OPTIONAL, 2):
+            await engine_connection.prepare(joined("commit", (*start, leases, *pair, "answer")).sql)
+        await engine_connection.prepare(joined("commit", (*start, leases, *OPTIONAL, "answer")).sql)
