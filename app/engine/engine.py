@@ -48,7 +48,7 @@ _LONGEST_WAIT_S = 1.0
 _REACT_ROOM = 64
 _HOUSEKEEPING_S = 600.0
 #: Channels on which `_after_commit` and the web process say that a run changed.
-_CHANGES = "run:*"
+_CHANGES = f"{RUN_CHANGED}*"
 #: The database is away, or not there yet.
 UNREACHABLE = (*CONNECTION_LOST, Outside)
 

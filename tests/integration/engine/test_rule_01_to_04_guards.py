@@ -1,6 +1,7 @@
 """Rules 1 to 4: versions and fences, who may write, what memory may believe, what a guard lets through."""
 
 import asyncio
+import functools
 
 from app.adapters.http import Answer
 from tests.integration.engine.world import Call, Gate, World, in_turn, ops, planned, ran, result
@@ -107,7 +108,10 @@ async def test_rule_04_memo_order_is_the_order_of_commits_whoever_makes_them(wor
         held[key].set_result(ops(ran(key)))
         await stop.reached()
         stop.go()
-        await world.until(lambda key=key: world.value("select count(*) from steps where memo is not null and step_key = $1", key))
+        saved = functools.partial(
+            world.value, "select count(*) from steps where memo is not null and step_key = $1", key
+        )
+        await world.until(saved)
     await world.ended(run_id)
     assert world.apps.of(run_id)[-1].body["ctx"]["stack"]["stack"] == ["c", "a", "b"]
 

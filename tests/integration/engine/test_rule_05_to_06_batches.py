@@ -25,7 +25,9 @@ async def test_rule_05_answers_of_one_run_that_are_ready_together_are_one_entry(
     for call, answer in held:
         answer.set_result(ops(ran(str(call.target))))
     row = await world.ended(run_id)
-    versions = await world.column("select distinct version from history where run_id = $1 and kind = 'step.completed'", run_id)
+    versions = await world.column(
+        "select distinct version from history where run_id = $1 and kind = 'step.completed'", run_id
+    )
     assert versions == [before + 1]
     assert row["version"] == before + 2, "one for the three steps, one for the end"
 
@@ -138,7 +140,9 @@ async def test_rule_06_two_runs_wait_for_one_signal_and_only_the_second_fails(wo
     stop = world.stop_at("commit.before")
     bystander = runs[2]
     for run_id in runs[:2]:
-        answers[run_id].set_result(ops({"op": "WaitForSignal", "id": "s", "name": "go", "opts": {"signal": "go", "timeout": "1h"}}))
+        answers[run_id].set_result(
+            ops({"op": "WaitForSignal", "id": "s", "name": "go", "opts": {"signal": "go", "timeout": "1h"}})
+        )
     answers[bystander].set_result(result())
     await stop.reached()
     stop.go()
@@ -147,7 +151,9 @@ async def test_rule_06_two_runs_wait_for_one_signal_and_only_the_second_fails(wo
         lambda: world.rows("select * from runs where id = any($1) and ended_at is not null", runs[:2])
     )
     assert [row["error_message"] for row in rows] == ["Signal conflict; signal wait already exists for another run"]
-    assert await world.column("select run_id from pauses where signal = 'go'") == [r for r in runs[:2] if r != rows[0]["id"]]
+    assert await world.column("select run_id from pauses where signal = 'go'") == [
+        r for r in runs[:2] if r != rows[0]["id"]
+    ]
 
 
 async def test_rule_06_a_waiter_that_replaces_another_takes_the_signal_over(world: World) -> None:
@@ -172,7 +178,12 @@ async def test_rule_06_a_wait_whose_expression_does_not_compile_fails_its_run_al
     await world.engine()
     runs = [await world.begin("order"), await world.begin("order")]
     answers = {call.run_id: answer for call, answer in [await gate.next() for _ in runs]}
-    wrong = {"op": "WaitForEvent", "id": "w", "name": "x", "opts": {"event": "x", "timeout": "1h", "if": "async.data. =="}}
+    wrong = {
+        "op": "WaitForEvent",
+        "id": "w",
+        "name": "x",
+        "opts": {"event": "x", "timeout": "1h", "if": "async.data. =="},
+    }
     answers[runs[0]].set_result(ops(wrong))
     answers[runs[1]].set_result(result())
     failed = await world.ended(runs[0])

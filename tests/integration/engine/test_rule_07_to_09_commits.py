@@ -21,7 +21,9 @@ async def test_rule_07_a_batch_with_bad_data_is_halved_and_only_the_guilty_run_f
     answers = {call.run_id: answer for call, answer in [await gate.next() for _ in runs]}
     stop = world.stop_at("commit.before")
     for run_id in runs:
-        bad = ops({**invokes("child", "order"), "opts": {"function_id": "order", "payload": {"data": {}, "id": _TOO_LONG}}})
+        bad = ops(
+            {**invokes("child", "order"), "opts": {"function_id": "order", "payload": {"data": {}, "id": _TOO_LONG}}}
+        )
         answers[run_id].set_result(bad if run_id == runs[3] else result())
     assert set(await stop.reached()) == set(runs)
     stop.go()
@@ -40,7 +42,9 @@ async def test_rule_07_bad_data_in_the_slow_path_fails_the_guilty_run_only(world
     for call, _ in held.values():
         await world.checkpoint(call, ran("a"))
     for run_id in runs:
-        bad = ops({**invokes("child", "order"), "opts": {"function_id": "order", "payload": {"data": {}, "id": _TOO_LONG}}})
+        bad = ops(
+            {**invokes("child", "order"), "opts": {"function_id": "order", "payload": {"data": {}, "id": _TOO_LONG}}}
+        )
         held[run_id][1].set_result(bad if run_id == runs[0] else result())
     rows = {row["id"]: row for row in await world.all_ended()}
     assert [rows[run_id]["status"] for run_id in runs] == ["failed", "completed", "completed"]
@@ -89,10 +93,12 @@ async def test_rule_07_ingest_says_503_when_it_cannot_know_and_the_seeded_repeat
     assert await world.value("select count(*) from runs") == 1
 
 
-async def test_rule_07_an_event_that_cannot_be_reacted_to_stops_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    from app.engine import react
+async def test_rule_07_an_event_that_cannot_be_reacted_to_stops_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app.engine import react, waits
 
-    real = react.waits_ended_by
+    real = waits.waits_ended_by
 
     async def breaks(connection: object, row: dict[str, object]) -> object:
         if row["name"] == "broken":
@@ -121,10 +127,14 @@ async def test_rule_08_a_batch_of_two_tenants_writes_each_row_for_its_own(world:
     held = [await gate.next(), await gate.next()]
     stop = world.stop_at("commit.before")
     for _, answer in held:
-        answer.set_result(ops({"op": "WaitForSignal", "id": "s", "name": "go", "opts": {"signal": "go", "timeout": "1h"}}))
+        answer.set_result(
+            ops({"op": "WaitForSignal", "id": "s", "name": "go", "opts": {"signal": "go", "timeout": "1h"}})
+        )
     await stop.reached()
     stop.go()
-    rows = await world.until(lambda: world.rows("select * from pauses where signal = 'go'"), lambda rows: len(rows) == 2)
+    rows = await world.until(
+        lambda: world.rows("select * from pauses where signal = 'go'"), lambda rows: len(rows) == 2
+    )
     assert {row["environment_id"] for row in rows} == {world.mine.environment_id, world.theirs.environment_id}
     for table in ("runs", "steps", "items", "history", "pauses"):
         scopes = await world.rows(f"select distinct account_id, environment_id from {table}")

@@ -63,7 +63,9 @@ async def test_rule_11_a_limit_of_two_holds_under_four_workers_one_of_which_is_k
             answer.set_result(result())
     while await world.value("select exists (select from runs where ended_at is null)"):
         turn = asyncio.create_task(gate.next())
-        over = asyncio.create_task(world.until(lambda: world.value("select not exists (select from runs where ended_at is null)")))
+        over = asyncio.create_task(
+            world.until(lambda: world.value("select not exists (select from runs where ended_at is null)"))
+        )
         await asyncio.wait({turn, over}, return_when=asyncio.FIRST_COMPLETED)
         over.cancel()
         if turn.done():

@@ -110,7 +110,9 @@ def _waits_once(call: Call) -> Answer:
 
 
 @pytest.mark.parametrize("order", WAKES)
-async def test_rule_14_event_timeout_and_cancel_give_a_wait_one_outcome_in_every_order(world: World, order: str) -> None:
+async def test_rule_14_event_timeout_and_cancel_give_a_wait_one_outcome_in_every_order(
+    world: World, order: str
+) -> None:
     await world.function("order", _waits_once)
     await world.engine()
     run_id = await world.begin("order")
@@ -155,7 +157,11 @@ async def test_rule_14_the_last_of_a_group_is_decided_under_the_lock(world: Worl
     def answer(call: Call) -> Answer:
         if {"w", "v"} <= call.done:
             return result()
-        return ops({"op": "StepPlanned", "id": "p", "name": "p", "opts": {}}, waits("w", "x"), waits("v", "y")) if not call.target else ops(ran("p"))
+        return (
+            ops({"op": "StepPlanned", "id": "p", "name": "p", "opts": {}}, waits("w", "x"), waits("v", "y"))
+            if not call.target
+            else ops(ran("p"))
+        )
 
     await world.function("order", answer)
     await world.engine()
@@ -169,7 +175,9 @@ async def test_rule_14_the_last_of_a_group_is_decided_under_the_lock(world: Worl
     assert [call.target for call in world.apps.of(run_id)] == [None, "p", None]
 
 
-async def test_rule_15_an_event_received_between_the_request_of_a_wait_and_its_commit_is_not_missed(world: World) -> None:
+async def test_rule_15_an_event_received_between_the_request_of_a_wait_and_its_commit_is_not_missed(
+    world: World,
+) -> None:
     await world.function("order", _waits_once)
     await world.engine()
     stop = world.stop_at("commit.before")

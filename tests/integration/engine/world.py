@@ -23,6 +23,7 @@ from uuid import UUID
 import asyncpg
 
 from app.adapters.http import MAX_BODY, Answer, CallFailed
+from app.adapters.redis import RUN_CHANGED
 from app.domain.event import NewEvent
 from app.domain.ids import AccountId, EnvironmentId, ItemId, RunId, derive_item_id, parse_ulid, to_ulid
 from app.domain.protocol.opcodes import read_ops
@@ -509,13 +510,18 @@ class World:
         """What the web process does with steps that a running call reports."""
         said = Checkpointed(_item_key(call), read_ops(list(listed), datetime.now(UTC)))
         return await change_run(
-            self.pool, call.run_id, lambda _hot: said, clock=self.clock, scope=self.mine, item=(call.item_id, call.fence)
+            self.pool,
+            call.run_id,
+            lambda _hot: said,
+            clock=self.clock,
+            scope=self.mine,
+            item=(call.item_id, call.fence),
         )
 
     async def cancel(self, run_id: RunId) -> Entry:
         """What the web process does when somebody cancels."""
         entry = await change_run(self.pool, run_id, CancelRequested("api"), clock=self.clock, scope=self.mine)
-        self.bell.publish(f"run:{self.mine.environment_id}", to_ulid(run_id))
+        self.bell.publish(f"{RUN_CHANGED}{self.mine.environment_id}", to_ulid(run_id))
         return entry
 
     async def resume(self, run_id: RunId, step_key: str, memo: bytes = b'{"name":"x"}') -> Entry:

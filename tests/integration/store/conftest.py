@@ -1,7 +1,6 @@
 """Fixtures of the store tests."""
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
@@ -43,10 +42,3 @@ def passwords() -> CountingPasswords:
 def sealer() -> Sealer:
     """Give the sealer of the test secret."""
     return Sealer(SECRET_KEY)
-
-
-@pytest.fixture
-async def engine_connection(engine_pool: Pool) -> AsyncIterator[Any]:
-    """Give one connection that sees all tenants."""
-    async with engine_pool.acquire() as connection:
-        yield connection
