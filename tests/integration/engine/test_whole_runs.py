@@ -1,8 +1,10 @@
 """Runs from an event to their end, without anything in the way: what the races are variations of."""
 
+from collections.abc import Awaitable
+
 from app.adapters.http import Answer
 from app.domain.scope import Scope
-from tests.integration.engine.world import Call, World, in_turn, invokes, ops, planned, ran, result, waits
+from tests.integration.engine.world import Call, Gate, World, in_turn, invokes, ops, planned, ran, result, waits
 
 
 async def test_a_run_of_three_steps_completes_and_makes_no_call_twice(world: World) -> None:
@@ -26,6 +28,29 @@ async def test_parallel_steps_are_each_called_once_and_seen_together(world: Worl
     targets = [call.target for call in world.apps.of(run_id)]
     assert sorted(t for t in targets if t) == ["a", "b", "c"]
     assert targets.count(None) == 2
+
+
+async def test_a_member_of_a_group_that_is_tried_again_is_still_waited_for(world: World) -> None:
+    gate = Gate()
+
+    def answer(call: Call) -> Answer | Awaitable[Answer]:
+        if call.target == "a" and call.attempt == 0:
+            return ops({"op": "StepError", "id": "a", "name": "a", "error": {"name": "Error", "message": "no"}})
+        if call.target:
+            return gate(call)
+        return result() if call.done == {"a", "b"} else ops(planned("a"), planned("b"))
+
+    await world.function("order", answer)
+    await world.engine()
+    run_id = await world.begin("order")
+    held = {call.target: future for call, future in [await gate.next(), await gate.next()]}
+    assert await world.steps(run_id) == {"a": "retrying", "b": "planned"}
+    await world.check()
+    held["a"].set_result(ops(ran("a")))
+    await world.until(lambda: world.steps(run_id), lambda steps: steps["a"] == "completed")
+    held["b"].set_result(ops(ran("b")))
+    await world.ended(run_id)
+    assert [call.target for call in world.apps.of(run_id)].count(None) == 2
 
 
 async def test_a_child_resumes_its_parent_and_an_event_of_another_tenant_resumes_nobody(world: World) -> None:
