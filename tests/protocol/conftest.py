@@ -1,0 +1,54 @@
+"""The worlds the cases run in: every SDK in every mode. A world lives while its cases run, then the next one starts.
+
+All cases of a world run in the same process of a parallel test run, so that it is started once.
+"""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from tests.protocol.sdks import SDKS
+from tests.protocol.server import Mode, running_server
+from tests.protocol.world import World
+from tests.servers import TestServers, cloned_database
+
+#: Seconds for one test, installing the npm package and starting everything included.
+_TIMEOUT = 300
+#: Numbers of Valkey databases that no other fixture empties.
+_REDIS_FROM = 20
+
+WORLDS = [
+    pytest.param((sdk, mode), id=f"{sdk}-{mode}", marks=pytest.mark.xdist_group(f"protocol-{sdk}-{mode}"))
+    for sdk in SDKS
+    for mode in get_args(Mode)
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests of this folder the time that real processes need."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(_TIMEOUT))
+
+
+@pytest.fixture(scope="session", params=WORLDS)
+def world(
+    request: pytest.FixtureRequest,
+    servers: TestServers,
+    servers_folder: Path,
+    worker_number: int,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[World]:
+    """Give one SDK in one mode against a running server."""
+    sdk, mode = request.param
+    folder = tmp_path_factory.mktemp(f"{sdk}-{mode}")
+    redis = _REDIS_FROM + worker_number
+    servers.flush(redis)
+    with ExitStack() as stack:
+        name = f"protocol{worker_number}_{sdk}_{mode}"
+        database_url = stack.enter_context(cloned_database(servers, servers_folder, name))
+        server = stack.enter_context(running_server(mode, database_url, servers.redis_url(redis), folder))
+        yield World(SDKS[sdk], server, folder, stack)
