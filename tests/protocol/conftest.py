@@ -6,25 +6,18 @@ All cases of a world run in the same process of a parallel test run, so that it 
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
 from tests.protocol.sdks import SDKS
-from tests.protocol.server import Mode, running_server
-from tests.protocol.world import World
+from tests.protocol.server import running_server
+from tests.protocol.world import WORLDS, World
 from tests.servers import TestServers, cloned_database
 
 #: Seconds for one test, installing the npm package and starting everything included.
 _TIMEOUT = 300
 #: Numbers of Valkey databases that no other fixture empties.
 _REDIS_FROM = 20
-
-WORLDS = [
-    pytest.param((sdk, mode), id=f"{sdk}-{mode}", marks=pytest.mark.xdist_group(f"protocol-{sdk}-{mode}"))
-    for sdk in SDKS
-    for mode in get_args(Mode)
-]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

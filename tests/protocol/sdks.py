@@ -33,6 +33,8 @@ class Sdk:
     name: str
     command: Callable[[Program, int], list[str]]
     app_ids: dict[Program, str]
+    dev_sync: Literal["in_band", "out_of_band"]
+    """How the app answers an unsigned request for its functions in dev mode."""
     prepare: Callable[[], None] = lambda: None
 
 
@@ -52,9 +54,9 @@ def _npm(program: Program, _port: int) -> list[str]:
 SDKS = {
     sdk.name: sdk
     for sdk in (
-        Sdk("own", _own, {"shop": "shop", "cases": "cases"}),
-        Sdk("pypi", _pypi, {"shop": "shop-py", "cases": "cases-py"}),
-        Sdk("npm", _npm, {"shop": "shop-node", "cases": "cases-node"}, prepare=node.install),
+        Sdk("own", _own, {"shop": "shop", "cases": "cases"}, "in_band"),
+        Sdk("pypi", _pypi, {"shop": "shop-py", "cases": "cases-py"}, "out_of_band"),
+        Sdk("npm", _npm, {"shop": "shop-node", "cases": "cases-node"}, "in_band", prepare=node.install),
     )
 }
 

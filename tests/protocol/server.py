@@ -139,4 +139,3 @@ def running_server(mode: Mode, database_url: str, redis_url: str, folder: Path) 
         await_so(lambda: status_of(f"{server.base_url}/health") == 200, "the web process answers", server.processes)
         await_so(lambda: "worker ready" in worker.said(), "the worker is ready", server.processes)
         yield server
-

@@ -2,9 +2,32 @@
 
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, get_args
 
-from tests.protocol.sdks import App, Program, Sdk, running_app
-from tests.protocol.server import Api, Server, Tenant
+import pytest
+
+from tests.protocol.sdks import SDKS, App, Program, Sdk, running_app
+from tests.protocol.server import Api, Mode, Server, Tenant
+
+_ALL = [(sdk, mode) for sdk in SDKS for mode in get_args(Mode)]
+
+
+def _params(mode: Mode | None = None) -> list[Any]:
+    return [
+        pytest.param(
+            (sdk, its_mode), id=f"{sdk}-{its_mode}", marks=pytest.mark.xdist_group(f"protocol-{sdk}-{its_mode}")
+        )
+        for sdk, its_mode in _ALL
+        if mode in {None, its_mode}
+    ]
+
+
+WORLDS = _params()
+"""Every SDK in every mode: what a case that takes `world` runs in."""
+only_signed = pytest.mark.parametrize("world", _params("signed"), indirect=True)
+"""Marks a case about keys and tenants, which dev mode does not have."""
+only_dev = pytest.mark.parametrize("world", _params("dev"), indirect=True)
+"""Marks a case about dev mode."""
 
 
 class World:

@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import timedelta
 from typing import Any
 
-import stepwell
 import uvicorn
 
+import stepwell
 from examples.shop import ledger
 
 client = stepwell.Client("cases")

@@ -1,11 +1,15 @@
-/** An app's web side on plain node http: one POST door that sends an event through the SDK, the rest is the SDK's. */
+/** An app's web side on plain node http: one POST door that sends an event through the SDK, and the SDK's own. */
 import { createServer } from "node:http";
 
 /** `send` takes the decoded body and gives what is answered with 202. */
 export function listen(path, send, handler) {
   createServer((request, response) => {
-    if (request.method !== "POST" || request.url !== path) {
+    if (new URL(request.url, "http://app").pathname === "/api/inngest") {
       handler(request, response);
+      return;
+    }
+    if (request.method !== "POST" || request.url !== path) {
+      response.writeHead(404).end();
       return;
     }
     answer(request, response, send).catch((error) => {
