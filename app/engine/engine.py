@@ -25,6 +25,7 @@ from app.domain.ids import RunId, WorkerId, to_ulid
 from app.domain.protocol.call import ServerKind
 from app.domain.run.effects import OpenPause
 from app.domain.run.happenings import Happening
+from app.engine import pause_points
 from app.engine.apply import Entry
 from app.engine.catalogue import Catalogue
 from app.engine.clock import DatabaseClock
@@ -288,6 +289,7 @@ class Engine:
         s = self.settings
         while True:
             await asyncio.sleep(s.renew_s)
+            await pause_points.reached("heartbeat")
             try:
                 async with self.cold_pool.acquire(timeout=5) as connection:
                     rows = await fetch(

@@ -21,6 +21,7 @@ from uuid import UUID
 
 from app.domain.ids import LeaseId, RunId, WorkerId
 from app.domain.run.state import CALLS, ItemKind
+from app.engine import pause_points
 from app.engine.hot import LeasedItem
 from app.store.db import Pool
 from app.store.named import fetch, named
@@ -60,6 +61,8 @@ async def lease(
         room -= len(rows)
         if room > 0:
             rows += await _lease_limited(connection, worker_id, room, hint_list)
+    if rows:
+        await pause_points.reached("queue.leased", [row["run_id"] for row in rows])
     return [_leased(row) for row in rows], rows[0]["now"] if rows else None
 
 

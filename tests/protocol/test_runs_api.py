@@ -10,6 +10,7 @@ from tests.protocol.sdks import App
 from tests.protocol.server import Api
 from tests.protocol.world import World, only_dev, only_signed
 
+UNKNOWN = "01JZZZZZZZZZZZZZZZZZZZZZZZ"
 PATHS = ("/v1/runs/{run}", "/v0/runs/{run}/actions", "/v0/runs/{run}/batch", "/v1/events/{event}/runs")
 
 
@@ -96,14 +97,17 @@ def test_in_dev_mode_nobody_needs_a_key(world: World, sleeping: Sleeping, token:
 def test_another_tenant_finds_neither_the_run_nor_a_way_to_end_it(world: World, sleeping: Sleeping) -> None:
     other = world.server.api(world.server.tenant())
 
-    for method, path in (
-        ("GET", f"/v1/runs/{sleeping.run_id}"),
-        ("DELETE", f"/v1/runs/{sleeping.run_id}"),
-        ("GET", f"/v1/events/{sleeping.event_id}"),
-        ("GET", f"/v0/runs/{sleeping.run_id}/actions"),
-        ("GET", f"/v0/runs/{sleeping.run_id}/batch"),
+    for method, path, status in (
+        ("GET", "/v1/runs/{}", 404),
+        ("DELETE", "/v1/runs/{}", 404),
+        # An SDK that fetches state is told that there is none (any more), so that it gives up.
+        ("GET", "/v0/runs/{}/actions", 410),
+        ("GET", "/v0/runs/{}/batch", 410),
     ):
-        assert (method, path, other.call(method, path).status_code) == (method, path, 404)
+        theirs, nobodys = (other.call(method, path.format(run_id)) for run_id in (sleeping.run_id, UNKNOWN))
+        assert (path, theirs.status_code, nobodys.status_code) == (path, status, status)
+        assert theirs.json() == nobodys.json(), "the answer tells nothing about the run of another"
+    assert other.call("GET", f"/v1/events/{sleeping.event_id}").status_code == 404
     assert other.call("GET", f"/v1/events/{sleeping.event_id}/runs").json()["data"] == []
     assert world.api.run(sleeping.run_id)["status"] == "Running"
 
@@ -130,7 +134,7 @@ def test_cancelling_a_run_that_is_over_changes_nothing(world: World) -> None:
     assert world.api.run(sleeping.run_id) == before
 
 
-@pytest.mark.parametrize("run_id", ["01JZZZZZZZZZZZZZZZZZZZZZZZ", "not-a-run", "%00"])
+@pytest.mark.parametrize("run_id", [UNKNOWN, "not-a-run", "%00"])
 def test_an_unknown_run_is_not_found(world: World, run_id: str) -> None:
     assert world.api.call("GET", f"/v1/runs/{run_id}").status_code == 404
     assert world.api.call("DELETE", f"/v1/runs/{run_id}").status_code == 404
