@@ -1,7 +1,7 @@
 """Houses to be maltreated, and how much of it there is."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -24,22 +24,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(1800 if IS_FULL else 300))
 
 
-@pytest.fixture(scope="session")
-def is_full() -> bool:
-    """Say whether the tests run in full size."""
-    return IS_FULL
-
-
 @pytest.fixture
 def house_of(
     servers: TestServers, new_database: Callable[[], str], worker_number: int, open_folder: Path
-) -> Iterator[OpenHouse]:
+) -> OpenHouse:
     """Give `running_house` on the shared servers and a database of its own; settings add to and replace these."""
     redis = _REDIS_FROM + worker_number
     servers.flush(redis)
     given = {"DATABASE_URL": new_database(), "REDIS_URL": servers.redis_url(redis)}
 
-    def open_house(**settings: str) -> AbstractContextManager[House]:
-        return running_house(open_folder, **{**given, **settings})
+    def open_house(*, grace_s: float = 0.5, **settings: str) -> AbstractContextManager[House]:
+        return running_house(open_folder, grace_s=grace_s, **{**given, **settings})
 
-    yield open_house
+    return open_house

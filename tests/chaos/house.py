@@ -65,6 +65,19 @@ class House:
 
         return await_so(taken, f"order {order_id} is taken", self.processes)
 
+    def place_together(self, order_ids: list[str]) -> None:
+        """Place many orders with one request to the event API, all or none."""
+        events = [
+            {
+                "name": "shop/order.placed",
+                "id": x,
+                "data": {"order_id": x, "items": ["mug"], "cents": 1200, "email": ""},
+            }
+            for x in order_ids
+        ]
+        answer = httpx2.post(f"{self.base_url}/e/{self.keys['event_key']}", json=events, timeout=60.0)
+        assert answer.status_code == 200, answer.text
+
     @property
     def processes(self) -> list[Process]:
         """What must stay alive: the supervisor and the shop."""
@@ -78,7 +91,9 @@ class House:
 
     def statuses(self) -> Counter[str]:
         """How many runs of the shop's function there are of each status."""
-        rows = self.query("select r.status, count(*) as n from runs r where r.event_name = 'shop/order.placed' group by 1")
+        rows = self.query(
+            "select r.status, count(*) as n from runs r where r.event_name = 'shop/order.placed' group by 1"
+        )
         return Counter({row["status"]: row["n"] for row in rows})
 
     def await_completed(self, count: int) -> None:
@@ -128,7 +143,9 @@ class House:
         assert self.query("select s.lease_id from slots s left join items i using (lease_id) where i.id is null") == []
         twice = "select run_id, memo_order from steps where memo_order is not null group by 1, 2 having count(*) > 1"
         assert self.query(twice) == []
-        assert self.query("select run_id from history where kind = 'run.completed' group by 1 having count(*) > 1") == []
+        assert (
+            self.query("select run_id from history where kind = 'run.completed' group by 1 having count(*) > 1") == []
+        )
 
     def _committed(self) -> dict[tuple[str, str], datetime]:
         """When the result of each step of each order was committed."""
@@ -145,8 +162,11 @@ def _time(line: dict[str, Any]) -> datetime:
 
 
 @contextmanager
-def running_house(folder: Path, **settings: str) -> Iterator[House]:
-    """Run `stepwell up` and a registered shop for the time of a block. `settings` are added to the environment of `up`."""
+def running_house(folder: Path, *, grace_s: float = 0.5, **settings: str) -> Iterator[House]:
+    """Run `stepwell up` and a registered shop for the time of a block.
+
+    `grace_s`: how long an order sleeps, in seconds. `settings` are added to the environment of `up`.
+    """
     port = free_port()
     wanted = environ(
         STEPWELL_DATA_DIR=str(folder),
@@ -173,18 +193,19 @@ def running_house(folder: Path, **settings: str) -> Iterator[House]:
             )
         )
         house = House(folder, port, up, now, keys)
-        with _running_shop(house):
+        with _running_shop(house, grace_s):
             yield house
 
 
 @contextmanager
-def _running_shop(house: House) -> Iterator[None]:
+def _running_shop(house: House, grace_s: float) -> Iterator[None]:
     port = free_port()
     settings = environ(
         INNGEST_BASE_URL=house.base_url,
         INNGEST_EVENT_KEY=house.keys["event_key"],
         INNGEST_SIGNING_KEY=house.keys["signing_key"],
         SHOP_LOG=str(house.ledger),
+        SHOP_GRACE_S=str(grace_s),
     )
     command = our_command("tests.chaos.quick_shop", "--port", str(port))
     house.shop_url = f"http://127.0.0.1:{port}"

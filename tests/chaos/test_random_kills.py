@@ -12,8 +12,8 @@ import pytest
 from tests.chaos.conftest import IS_FULL, OpenHouse
 
 SEEDS = range(20) if IS_FULL else range(1)
-ORDERS, KILLS = (20, 12) if IS_FULL else (6, 4)
-LONGEST_PAUSE_S = 1.5
+ORDERS, KILLS = (20, 12) if IS_FULL else (6, 3)
+LONGEST_PAUSE_S = 1.0
 
 
 @pytest.mark.parametrize("seed", SEEDS)

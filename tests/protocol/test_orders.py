@@ -33,11 +33,21 @@ class Fulfilled:
 
 
 @pytest.fixture(scope="session")
-def fulfilled(world: World) -> Fulfilled:
-    """Give an order that went through; it is placed once for all tests of a world."""
-    shop = world.registered("shop")
-    event_id = shop.place_order(ORDER)
-    return Fulfilled(shop, event_id, world.api.await_end(event_id))
+def placed(world: World) -> str:
+    """Give the id of the event of an order; it is placed once for all tests of a world."""
+    return world.registered("shop").place_order(ORDER)
+
+
+@pytest.fixture(scope="session")
+def fulfilled(world: World, placed: str) -> Fulfilled:
+    """Give the order when it went through."""
+    return Fulfilled(world.app("shop"), placed, world.api.await_end(placed))
+
+
+def test_an_order_sent_through_the_sdk_starts_one_run_of_the_function(world: World, placed: str) -> None:
+    world.api.await_run(placed)
+
+    assert len(world.api.runs_of(placed)) == 1
 
 
 def test_an_order_sent_through_the_sdk_completes_with_the_functions_result(fulfilled: Fulfilled) -> None:
