@@ -25,9 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture
-def house_of(
-    servers: TestServers, new_database: Callable[[], str], worker_number: int, open_folder: Path
-) -> OpenHouse:
+def house_of(servers: TestServers, new_database: Callable[[], str], worker_number: int, open_folder: Path) -> OpenHouse:
     """Give `running_house` on the shared servers and a database of its own; settings add to and replace these."""
     redis = _REDIS_FROM + worker_number
     servers.flush(redis)

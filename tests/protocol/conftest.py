@@ -6,12 +6,13 @@ All cases of a world run in the same process of a parallel test run, so that it 
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.protocol.sdks import SDKS
 from tests.protocol.server import running_server
-from tests.protocol.world import WORLDS, World
+from tests.protocol.world import ONLY, WORLDS, World
 from tests.servers import TestServers, cloned_database
 
 #: Seconds for one test, installing the npm package and starting everything included.
@@ -25,17 +26,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Of each world, the test that places the order comes first, those that wait for its end come last.
     """
-    ours = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
+    ours = {item for item in items if item.path.is_relative_to(Path(__file__).parent)}
     for item in ours:
         item.add_marker(pytest.mark.timeout(_TIMEOUT))
-    items[:] = [item for item in items if item not in set(ours)] + sorted(ours, key=_turn)
+    cases = sorted((item for item in items if item in ours and _is_meant(item)), key=_place)
+    items[:] = [item for item in items if item not in ours] + cases
 
 
-def _turn(item: pytest.Item) -> int:
+def _is_meant(item: pytest.Item) -> bool:
+    """Whether a case has a meaning in the mode of its world."""
+    assert isinstance(item, pytest.Function)
+    mode = getattr(item.function, ONLY, None)
+    return mode is None or _world(item)[1] == mode
+
+
+def _world(item: pytest.Item) -> tuple[str, str]:
+    assert isinstance(item, pytest.Function)
+    world: Any = item.callspec.params["world"]
+    return world[0], world[1]
+
+
+def _place(item: pytest.Item) -> tuple[tuple[str, str], int]:
+    """Where a case comes: by world, then by what it needs of the order."""
     asked = getattr(item, "fixturenames", ())
-    if "fulfilled" in asked:
-        return 2
-    return 0 if "placed" in asked else 1
+    turn = 2 if "fulfilled" in asked else 0 if "placed" in asked else 1
+    return _world(item), turn
 
 
 @pytest.fixture(scope="session", params=WORLDS)

@@ -1,33 +1,33 @@
 """What a case is given: one Stepwell in one mode, one tenant, and the apps of one SDK, started when first asked for."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, get_args
+from typing import TypeVar, get_args
 
 import pytest
 
 from tests.protocol.sdks import SDKS, App, Program, Sdk, running_app
 from tests.protocol.server import Api, Mode, Server, Tenant
 
-_ALL = [(sdk, mode) for sdk in SDKS for mode in get_args(Mode)]
+Case = TypeVar("Case", bound=Callable[..., object])
 
-
-def _params(mode: Mode | None = None) -> list[Any]:
-    return [
-        pytest.param(
-            (sdk, its_mode), id=f"{sdk}-{its_mode}", marks=pytest.mark.xdist_group(f"protocol-{sdk}-{its_mode}")
-        )
-        for sdk, its_mode in _ALL
-        if mode in {None, its_mode}
-    ]
-
-
-WORLDS = _params()
+WORLDS = [pytest.param((sdk, mode), id=f"{sdk}-{mode}") for sdk in SDKS for mode in get_args(Mode)]
 """Every SDK in every mode: what a case that takes `world` runs in."""
-only_signed = pytest.mark.parametrize("world", _params("signed"), indirect=True)
-"""Marks a case about keys and tenants, which dev mode does not have."""
-only_dev = pytest.mark.parametrize("world", _params("dev"), indirect=True)
-"""Marks a case about dev mode."""
+ONLY = "only_mode"
+"""The attribute of a case that runs in one mode only."""
+
+
+def only_signed(case: Case) -> Case:
+    """Mark a case about keys and tenants, which dev mode does not have."""
+    setattr(case, ONLY, "signed")
+    return case
+
+
+def only_dev(case: Case) -> Case:
+    """Mark a case about dev mode."""
+    setattr(case, ONLY, "dev")
+    return case
 
 
 class World:
