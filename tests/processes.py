@@ -19,6 +19,8 @@ from typing import TypeVar
 
 import httpx2
 
+from app.supervise.children import _die_with_parent
+
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,6 +49,8 @@ class Process:
                 cwd=ROOT,
                 # Of its own session, so that what it starts can be ended with it.
                 start_new_session=True,
+                # Should the test process be killed, this one is told to end, too.
+                preexec_fn=_die_with_parent(os.getpid(), signal.SIGTERM),
             )
 
     @property
