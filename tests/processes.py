@@ -50,7 +50,7 @@ class Process:
                 # Of its own session, so that what it starts can be ended with it.
                 start_new_session=True,
                 # Should the test process be killed, this one is told to end, too.
-                preexec_fn=_die_with_parent(os.getpid(), signal.SIGTERM),
+                preexec_fn=_die_with_parent(os.getpid(), signal.SIGTERM),  # noqa: PLW1509 - the main thread starts it
             )
 
     @property
