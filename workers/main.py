@@ -19,6 +19,7 @@ from app.adapters.redis import Bell
 from app.adapters.sealing import Sealer
 from app.config import Mode, Settings, load
 from app.domain.addresses import Gate
+from app.engine import pause_points
 from app.engine.catalogue import Catalogue
 from app.engine.engine import Engine, EngineSettings
 from app.logs import configure
@@ -97,6 +98,7 @@ def main() -> None:
     """Entry of `stepwell worker` and of the supervisor's children."""
     settings = load(os.environ)
     configure(settings)
+    pause_points.arm(os.environ, settings.data_dir)
     uvloop.run(run(settings))
 
 

@@ -21,6 +21,7 @@ from app.domain.run.advance import advance
 from app.domain.run.effects import Ignore
 from app.domain.run.happenings import Happening
 from app.domain.scope import Scope
+from app.engine import pause_points
 from app.engine.apply import Entry, write
 from app.engine.clock import DatabaseClock
 from app.engine.hot import HotRun, hot_run
@@ -137,6 +138,7 @@ class Changes:
             held = [r["id"] for r in await fetch(connection, named("lease", "lock_runs"), run_ids=list(by_run))]
             if not held:
                 return batch
+            await pause_points.reached("change.locked", held)
             rows = await fetch(connection, named("lease", "load"), run_ids=held, with_memos=False)
             item_ids = [by_run[r].item[0] for r in held if by_run[r].item is not None]  # type: ignore[index]
             found = await fetch(connection, named("lease", "item_fences"), item_ids=item_ids)
@@ -153,6 +155,8 @@ class Changes:
             if entries:
                 won = await commit(connection, rows_of, uuid.uuid4())
                 done += [entries[n] for n in won]
+        if entries:
+            await pause_points.reached("change.committed", [asked.run_id for asked, _ in entries])
         finished = {asked.run_id for asked, _ in done}
         for asked, outcome in done:
             if asked.future.done():

@@ -315,6 +315,7 @@ class Engine:
         s = self.settings
         while True:
             await asyncio.sleep(s.renew_s)
+            await pause_points.reached("heartbeat")
             try:
                 async with self.cold_pool.acquire(timeout=5) as connection:
                     rows = await fetch(

@@ -61,6 +61,8 @@ async def lease(
         room -= len(rows)
         if room > 0:
             rows += await _lease_limited(connection, worker_id, room, hint_list)
+    if rows:
+        await pause_points.reached("queue.leased", [row["run_id"] for row in rows])
     return [_leased(row) for row in rows], rows[0]["now"] if rows else None
 
 

@@ -572,6 +572,7 @@ async def change_run(
         batch = Batch()
         write(batch, 0, entry, clock.now())
         await commit(connection, batch, uuid.uuid4())
+    await pause_points.reached("change.committed", [run_id])
     return entry
 
 
