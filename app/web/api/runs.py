@@ -60,7 +60,7 @@ async def cancel_run(
     run_id: FromPath[str], tenant_scope: NamedDependency[Scope], site: NamedDependency[Site]
 ) -> Response[bytes]:
     """Cancel a run; one that has ended stays as it is."""
-    await _cancel(site, tenant_scope, run_id_of(run_id))
+    await cancel_by_api(site, tenant_scope, run_id_of(run_id))
     return Response(b"", media_type=JSON)
 
 
@@ -69,7 +69,7 @@ async def cancel_run_v0(
     run_id: FromPath[str], tenant_scope: NamedDependency[Scope], site: NamedDependency[Site]
 ) -> None:
     """The older address of the same."""
-    await _cancel(site, tenant_scope, run_id_of(run_id))
+    await cancel_by_api(site, tenant_scope, run_id_of(run_id))
 
 
 @get("/v0/runs/{run_id:str}/actions")
@@ -167,16 +167,18 @@ def _state_of(text: str) -> RunId:
         raise StateGone from None
 
 
-async def _cancel(site: Site, scope: Scope, run_id: RunId) -> None:
+async def cancel_by_api(site: Site, scope: Scope, run_id: RunId) -> bool:
+    """Cancel a run; false when it had ended already. Raises NotFound."""
     try:
         entry = await change_run(site.ingest, run_id, CancelRequested("api"), clock=site.clock, scope=scope)
     except RunUnknown:
         raise NotFound("run not found") from None
     except RunEnded:
-        return
+        return False
     site.bell.publish(f"{RUN_CHANGED}{scope.environment_id}", to_ulid(run_id))
     if entry.emits:
         site.bell.ring()
+    return True
 
 
 def _enveloped(data: Any) -> Response[bytes]:

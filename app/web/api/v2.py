@@ -18,17 +18,16 @@ from app.domain.errors import Refused
 from app.domain.event import read_events
 from app.domain.ids import RunId, parse_ulid, to_ulid
 from app.domain.limits import PLANS
-from app.domain.run.happenings import CancelRequested
 from app.domain.scope import Scope
 from app.engine.replay import FAILED, START, ReplayOfNothing, replay
 from app.engine.sync import SyncFailed, sync_app
-from app.engine.transition import RunEnded, RunUnknown, change_run
 from app.reads import api
 from app.store import accounts, keys
 from app.store.db import tenant
 from app.web.api.asked import Asked, CursorInvalid, FieldInvalid, open_cursor, read_object, seal_cursor, text_of
 from app.web.api.bearer import WITH_KEY
 from app.web.api.ids import NotFound, event_id_of, run_id_of, text_in_path
+from app.web.api.runs import cancel_by_api
 from app.web.site import Site
 
 AnyRequest = Request[Any, Any, Any]
@@ -118,16 +117,7 @@ async def cancel(
 ) -> Response[bytes]:
     """Cancel a run; one that has ended stays as it is."""
     wanted = run_id_of(run_id)
-    try:
-        entry = await change_run(site.ingest, wanted, CancelRequested("api"), clock=site.clock, scope=tenant_scope)
-    except RunUnknown:
-        raise NotFound("run not found") from None
-    except RunEnded:
-        return _answer({"id": to_ulid(wanted), "cancelled": False})
-    site.bell.publish(f"run:{tenant_scope.environment_id}", to_ulid(wanted))
-    if entry.emits:
-        site.bell.ring()
-    return _answer({"id": to_ulid(wanted), "cancelled": True})
+    return _answer({"id": to_ulid(wanted), "cancelled": await cancel_by_api(site, tenant_scope, wanted)})
 
 
 @post("/runs/{run_id:str}/rerun", status_code=200)

@@ -11,7 +11,9 @@ from app.adapters.http import MAX_BODY, Answer, CallFailed
 from app.domain.errors import RegistrationRefused
 from app.domain.protocol.signature import sign, verify_request
 from app.domain.scope import Scope
+from app.engine.clock import DatabaseClock
 from app.engine.diagnose import KeyState, check_app
+from app.engine.dispatch import Dispatch
 from app.engine.sync import Synced, SyncFailed, register, register_body, remove_app, sync_app
 from app.store.db import Pool, open_engine_pool
 from tests.integration.engine.played import URL, config, read, registration, tenant
@@ -201,6 +203,15 @@ async def test_during_a_rotation_the_app_may_know_either_key(pool: Pool, scope: 
     done = await sync_app(pool, app, scope, URL, server_kind="cloud", keys=[OLD, NEW])
     assert isinstance(done, Synced)
     assert len(app.asked) == (1 if knows == OLD else 2)
+
+
+@pytest.mark.parametrize(("knows", "calls"), [(OLD, 1), (NEW, 2), ("signkey-prod-" + "c3" * 32, 2)])
+async def test_a_call_goes_on_to_the_next_key_when_the_app_refuses_the_first(knows: str, calls: int) -> None:
+    app = App(lambda _: Answer(200, {"x-inngest-sdk": "js:v4.24.0"}, b"1", 1.0), knows=knows)
+    dispatch = Dispatch(app, DatabaseClock(), "cloud", is_signed=True, timeout_s=5.0)
+    answer = await dispatch._signed(URL, {}, b"{}", (OLD, NEW))
+    assert answer.status == (200 if knows in (OLD, NEW) else 401)
+    assert len(app.asked) == calls
 
 
 async def test_an_app_that_signs_with_a_foreign_key_registers_nothing(pool: Pool, scope: Scope) -> None:
