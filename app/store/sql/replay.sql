@@ -53,6 +53,11 @@ with kept as materialized (
 ), told as (
   insert into history (run_id, version, position, account_id, environment_id, kind, detail)
   select m.id, 0, 1, m.account_id, m.environment_id, 'run.created', :detail::text from made m
+), told_kept as (
+  -- A kept step has its line too (I6), dated by when it was settled in truth.
+  insert into history (run_id, version, position, account_id, environment_id, kind, step_key, at, detail)
+  select m.id, 0, k.place + 1, m.account_id, m.environment_id, 'step.' || k.state, k.step_key, k.settled_at, '{"kept": 1}'
+  from kept k cross join made m
 ), woken as (
   update lanes l set next_due = clock() from made m where l.id = m.lane_id and l.next_due > clock()
 )
