@@ -8,12 +8,12 @@ import os
 import time
 from dataclasses import dataclass
 
-from app.adapters.http import Caller, CallFailed
+from app.adapters.http import Answer, Caller, CallFailed
 from app.domain.ids import to_ulid, ulid_of
 from app.domain.protocol.addresses import call_url
 from app.domain.protocol.call import DISCOVERY, ServerKind, call_body, call_headers, must_fetch
 from app.domain.protocol.reply import Reply, read_reply, reply_from_transport
-from app.domain.protocol.signature import sign
+from app.domain.protocol.signature import refuses_signature, sign
 from app.engine.catalogue import KnownFunction
 from app.engine.clock import DatabaseClock
 from app.engine.hot import HotRun, LeasedItem
@@ -61,7 +61,7 @@ class Dispatch:
                 stack=tuple(hot.memos),
                 event=facts.event,
                 events=facts.events,
-                steps=hot.memos.items(),
+                steps=hot.told_steps(),
                 version=run.request_version,
                 use_api=use_api,
             )
@@ -77,16 +77,14 @@ class Dispatch:
             step_id=step_id,
             version=run.request_version,
             server_kind=self.server_kind,
-            signature=sign(keys[0], body, int(time.time())) if self.is_signed and keys else None,
         )
         started = time.perf_counter()
         try:
-            answer = await self.caller.call(
-                "POST",
+            answer = await self._signed(
                 call_url(known.function.url, facts.function_slug, step_id),
-                headers=headers,
-                body=body,
-                timeout_s=self.timeout_s,
+                headers,
+                body,
+                keys if self.is_signed else (),
             )
         except CallFailed as failure:
             reply: Reply = reply_from_transport(
@@ -95,3 +93,18 @@ class Dispatch:
             return Called(reply, 0, (time.perf_counter() - started) * 1000, request_id)
         reply = read_reply(answer.status, answer.headers, answer.body, now=self.clock.now())
         return Called(reply, answer.status, answer.millis, request_id)
+
+    async def _signed(self, url: str, headers: dict[str, str], body: bytes, keys: tuple[str, ...]) -> Answer:
+        """Call with the first key the app accepts: during a rotation it may know the next one only (protocol 4.5)."""
+
+        async def ask() -> Answer:
+            return await self.caller.call("POST", url, headers=headers, body=body, timeout_s=self.timeout_s)
+
+        for key in keys[:-1]:
+            headers["x-inngest-signature"] = sign(key, body, int(time.time()))
+            answer = await ask()
+            if not refuses_signature(answer.status, answer.headers):
+                return answer
+        if keys:
+            headers["x-inngest-signature"] = sign(keys[-1], body, int(time.time()))
+        return await ask()

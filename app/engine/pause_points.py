@@ -16,6 +16,8 @@ rescue.locked    the keeper, holding an expired worker's row; the worker        
 lease.picked     leasing, items of limited lanes locked, their limits not yet; items    11
 ingest.before    the web process, accepted events not stored; the event ids             F1
 ingest.after     the web process, events committed and not acknowledged                 F1
+change.committed a checkpoint or cancel, committed and not answered; the run              13
+queue.leased     the work loop, items leased and not driven; the runs                      F2
 heartbeat        a worker about to renew its lease                                      10
 
 A race test in the same process installs a listener. A process of its own is told by its environment to end itself, as

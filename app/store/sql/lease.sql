@@ -89,7 +89,7 @@ select r.id, r.account_id, r.environment_id, r.app_id, r.function_id, r.function
   coalesce((select l.flow_key_ids <> '{}' from lanes l where l.id = r.lane_id), false) as is_limited,
   (select e.payload from events e where e.environment_id = r.environment_id and e.id = r.event_id
      and e.received_at = r.event_received_at) as event,
-  s.keys, s.kinds, s.states, s.members, s.races, s.memos, i.keys as item_keys, i.kinds as item_kinds, i.steps as item_steps,
+  s.keys, s.kinds, s.states, s.members, s.races, s.memos, s.inputs, i.keys as item_keys, i.kinds as item_kinds, i.steps as item_steps,
   i.attempts as item_attempts, clock() as now
 from runs r
 join functions f on f.id = r.function_id
@@ -97,7 +97,9 @@ join environments v on v.id = r.environment_id
 left join lateral (
   select array_agg(x.step_key order by x.memo_order) as keys, array_agg(x.kind order by x.memo_order) as kinds,
     array_agg(x.state order by x.memo_order) as states, array_agg(x.is_member order by x.memo_order) as members,
-    array_agg(x.is_race order by x.memo_order) as races, array_agg(case when :with_memos::bool then x.memo end order by x.memo_order) as memos
+    array_agg(x.is_race order by x.memo_order) as races, array_agg(case when :with_memos::bool then x.memo end order by x.memo_order) as memos,
+    -- Arguments somebody edited for a step that is still to run (engine/replay.py).
+    array_agg(case when :with_memos::bool and x.state in ('retrying', 'planned') then x.input end order by x.memo_order) as inputs
   from steps x where x.run_id = r.id
 ) s on true
 left join lateral (
