@@ -15,7 +15,9 @@ with lane as materialized (
   returning i.id, i.run_id, i.lane_id, i.key, i.kind, i.step_key, i.attempt, i.redeliveries, i.fence, i.lease_id,
     i.environment_id, i.account_id, i.function_id, i.due_at
 ), served as (
-  update lanes l set served_at = clock(), next_due = coalesce((
+  -- A lane that only ran out of the caller's room was not served: it comes first next time.
+  update lanes l set served_at = case when exists (select from pick p where p.lane_id = l.id) then clock() else l.served_at end,
+    next_due = coalesce((
     select min(x.due_at) from (
       select y.due_at from items y where y.lane_id = l.id and y.lease_id is null and not exists (select from pick p where p.id = y.id)
       order by y.due_at limit 1) x), 'infinity')
