@@ -201,6 +201,9 @@ class Engine:
                 self._waits_opened.set()
         if lanes:
             self.wake(list(lanes))
+            if self.execute.room <= 0:
+                # Work we cannot take; somebody else may.
+                self.bell.ring([lane.bytes for lane in lanes])
         if any(entry.emits for entry in entries):
             self._wake.set()
 
