@@ -193,8 +193,10 @@ class Ingest:
 
 
 def _drawn_ids(count: int) -> list[UUID]:
+    """Ids in the order of the request's events: within one instant, who reacts to them goes by their ids."""
     now = time.time_ns() // 1_000_000
-    return [ulid_of(now, os.urandom(10)) for _ in range(count)]
+    first = int.from_bytes(os.urandom(10), "big") >> 1
+    return [ulid_of(now, (first + i).to_bytes(10, "big")) for i in range(count)]
 
 
 def _unavailable(message: str) -> Outside:

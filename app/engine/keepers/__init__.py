@@ -5,6 +5,8 @@ sweep    lanes whose clock is later than their work
 recheck  waits whose second look is still owed
 expire   rows kept for a time only: seeds, dedupe keys, sessions
 days     partitions of the days to come
+cron     what time sets off: debounces, batches, crons
+tidy     lanes, keys and gates of key values out of use
 
 Every one may run on every worker at once: rows are taken with `skip locked`, and putting a thing right twice changes
 nothing.
