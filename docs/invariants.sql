@@ -159,12 +159,13 @@ select r.id from runs r where r.ended_at is not null and (
 select s.run_id, s.step_key from steps s join runs r on r.id = s.run_id
 where r.ended_at is not null and s.state not in ('completed', 'failed', 'cancelled')
 
--- I23-runs: A run is of the tenant of its function, its app, its lane and its event.
+-- I23-runs: A run is of the tenant of its function, its app, its lane and its event. The lane of an ended run may be gone.
 select r.id from runs r left join functions f on f.id = r.function_id left join apps a on a.id = r.app_id
   left join lanes l on l.id = r.lane_id
 where (f.account_id, f.environment_id) is distinct from (r.account_id, r.environment_id)
    or (a.account_id, a.environment_id) is distinct from (r.account_id, r.environment_id)
-   or (l.account_id, l.environment_id, l.function_id) is distinct from (r.account_id, r.environment_id, r.function_id)
+   or ((l.account_id, l.environment_id, l.function_id) is distinct from (r.account_id, r.environment_id, r.function_id)
+       and (l.id is not null or r.ended_at is null))
    or not exists (select from events e where e.environment_id = r.environment_id and e.id = r.event_id
                     and e.received_at = r.event_received_at and e.account_id = r.account_id)
 
