@@ -227,9 +227,7 @@ def _app(r: Any) -> AppRow:
 def _sync(r: Any) -> Sync:
     failure = None
     if r["status"] == "failed":
-        failure = Failure(
-            r["error_code"] or "", r["error"] or "", r["fix"] or "", r["url"], r["started_at"]
-        )
+        failure = Failure(r["error_code"] or "", r["error"] or "", r["fix"] or "", r["url"], r["started_at"])
     return Sync(
         id=r["id"],
         url=r["url"],

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 from app.adapters.http import MAX_BODY, Answer, CallFailed
+from app.domain.ids import millis, ulid_of
 from app.store.db import tenant
 from tests import world
 from tests.integration.accounts.world import Tenant, scope_of
@@ -88,11 +89,11 @@ async def store_event(
 ) -> Any:
     """Write one event that has been handled; returns its id."""
     now = await owner.fetchval("select clock()")
-    event_id = world.ulid_of(world.millis(now), uuid4().bytes[:10])
-    text = payload or json.dumps({"data": {"order_id": 1}, "name": name, "ts": world.millis(now), "user": {}})
+    event_id = ulid_of(millis(now), uuid4().bytes[:10])
+    text = payload or json.dumps({"data": {"order_id": 1}, "name": name, "ts": millis(now), "user": {}})
     values = {
         "environment_id": who.environment_id, "id": event_id, "received_at": now, "account_id": who.account_id,
-        "name": name, "ts": world.millis(now), "payload": text,
+        "name": name, "ts": millis(now), "payload": text,
     } | columns  # fmt: skip
     marks = ", ".join(f"${n}" for n in range(1, len(values) + 1))
     await owner.execute(f"insert into events ({', '.join(values)}) values ({marks})", *values.values())

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from app.adapters.http import Answer, CallFailed
-from app.domain.protocol.signature import hash_key, sign
+from app.domain.protocol.signature import hash_event_key, hash_key, sign
 from tests import world
 from tests.integration.web.pages.people import HOSTILE, AppStandIn, actions, config, make_role, store_function
 
@@ -22,7 +22,7 @@ URL = "http://app.test/api/inngest"
 def stand_in(ada: Any, **answers: Any) -> AppStandIn:
     """Put an app where the pages' calls go."""
     caller = AppStandIn(answers)
-    ada.client.app.state.app_calls._caller = caller
+    ada.client.app.state.app_calls.caller = caller
     return caller
 
 
@@ -145,7 +145,7 @@ async def test_a_sync_that_takes_long_polls_and_another_process_finds_what_came_
                 await asyncio.sleep(0.01)
             return await real.call(*args, **more)
 
-    calls._caller = Slow({})
+    calls.caller = Slow({})
     answer = await ada.post("/apps/new", url=URL)
     attempt = answer.headers["location"].rpartition("=")[2]
     text = (await ada.get(f"/apps/new/progress?attempt={attempt}")).text
@@ -166,7 +166,7 @@ async def test_only_so_many_syncs_run_at_once(ada: Any) -> None:
             await asyncio.Event().wait()
             raise AssertionError
 
-    ada.client.app.state.app_calls._caller = Stuck({})
+    ada.client.app.state.app_calls.caller = Stuck({})
     answers = [(await ada.post("/apps/new", url=URL)).status_code for _ in range(5)]
     assert answers == [303, 303, 303, 303, 429]
 
@@ -175,17 +175,26 @@ async def test_a_check_says_what_is_well_and_what_is_not(ada: Any, owner: Any, p
     await store_function(owner, ada.tenant, "charge")
     assert (await ada.get("/apps/shop/check")).status_code == 200
     said = {"mode": "cloud", "function_count": 2, "has_signing_key": True, "authentication_succeeded": True}
-    good = said | {"signing_key_hash": hash_key(ada.made["signing_key"])}
-    stand_in(ada, GET=Answer(200, SDK, json.dumps(good).encode(), 12.0))
+    good = said | {
+        "signing_key_hash": hash_key(ada.made["signing_key"]),
+        "event_key_hash": hash_event_key(ada.made["event_key"]),
+    }
+
+    def trusted(_headers: Any, body: bytes) -> Answer:
+        signature = sign(ada.made["signing_key"], body, int(time.time()))
+        return Answer(200, SDK | {"x-inngest-signature": signature}, body, 3.0)
+
+    stand_in(ada, GET=Answer(200, SDK, json.dumps(good).encode(), 12.0), POST=trusted)
     text = (await ada.post("/apps/shop/check")).text
     assert "Nothing is wrong." in text
-    assert "the same as here" in text
+    assert text.count("the same as here") == 2
+    assert "it proved its key" in text
     for body, words in (
         (said | {"mode": "dev"}, "Set INNGEST_DEV"),
         (said | {"signing_key_hash": "0" * 64}, "it has another one"),
         (said | {"has_signing_key": False}, "it has none"),
     ):
-        stand_in(ada, GET=Answer(200, SDK, json.dumps(body).encode(), 12.0))
+        stand_in(ada, GET=Answer(200, SDK, json.dumps(body).encode(), 12.0), POST=trusted)
         assert words in (await ada.post("/apps/shop/check")).text
     stand_in(ada, GET=CallFailed("app_timeout"))
     assert "did not answer in time" in (await ada.post("/apps/shop/check")).text
