@@ -36,11 +36,12 @@ from app.store.late_pool import LatePool
 from app.web import errors, health
 from app.web.api import checkpoint, openapi, register, runs, v2
 from app.web.api.events import EventsDoor
+from app.web.app_calls import AppCalls
 from app.web.assets import Assets, serve_asset
 from app.web.guards import DEPENDENCIES
 from app.web.headers import Headers
 from app.web.live import Signals, listening
-from app.web.pages import auth
+from app.web.pages import apps, auth, components, events, functions, overview
 from app.web.pages import runs as run_pages
 from app.web.site import Site, provide_site
 from app.web.templates import template_config
@@ -62,6 +63,11 @@ ROUTERS: tuple[ControllerRouterHandler, ...] = (
     # People.
     auth.ROUTER,
     run_pages.ROUTER,
+    overview.ROUTER,
+    events.ROUTER,
+    functions.ROUTER,
+    apps.ROUTER,
+    components.ROUTER,
     serve_asset,
 )
 
@@ -86,6 +92,7 @@ def create_app(settings: Settings | None = None, *, routers: Sequence[Controller
     application.state.assets = assets
     application.state.signals = Signals(site.bell.subscribe)
     application.state.openapi = openapi.text(application)
+    application.state.app_calls = AppCalls(site.ingest, site.outgoing, site.signing_keys.of, site.server_kind)
     application.state.settings = settings
     # Around everything, so that answers to unknown paths have the headers too.
     headed = Headers(application.asgi_handler, is_dev=site.is_dev, is_https=site.is_https)
@@ -168,6 +175,7 @@ async def _lifespan(application: Litestar) -> AsyncIterator[None]:
         async with _discovery(site, application.state.settings), listening(application.state.signals):
             yield
     finally:
+        await application.state.app_calls.stop()
         await site.outgoing.close()
         await site.events.stop()
         await site.changes.stop()

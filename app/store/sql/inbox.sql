@@ -2,8 +2,8 @@
 -- Stores the events of many requests and puts them into the inbox. A request whose seed was seen in the last 24 h stores
 -- nothing; the caller reads back what it got then.
 with q as materialized (
-  select * from unnest(:n::int[], :environment::uuid[], :account::uuid[], :seed::text[], :sha::bytea[])
-    as t (n, environment_id, account_id, seed, sha)
+  select * from unnest(:n::int[], :environment::uuid[], :account::uuid[], :seed::text[], :sha::bytea[], :source::text[])
+    as t (n, environment_id, account_id, seed, sha, source)
 ), ev as materialized (
   select * from unnest(:event_n::int[], :event_id::uuid[], :event_name::text[], :event_client_id::text[], :event_ts::bigint[],
                        :event_payload::text[], :event_original::text[]) with ordinality
@@ -17,11 +17,11 @@ with q as materialized (
     expires_at = excluded.expires_at where s.expires_at < clock()
   returning s.environment_id, s.seed
 ), fresh as materialized (
-  select q.n, q.environment_id, q.account_id from q
+  select q.n, q.environment_id, q.account_id, q.source from q
   where q.seed is null or exists (select from seeds s where s.environment_id = q.environment_id and s.seed = q.seed)
 ), stored as (
-  insert into events (environment_id, id, received_at, account_id, name, client_id, ts, payload, original)
-  select f.environment_id, ev.id, clock(), f.account_id, ev.name, ev.client_id, ev.ts, ev.payload, ev.original
+  insert into events (environment_id, id, received_at, account_id, name, client_id, ts, payload, original, source)
+  select f.environment_id, ev.id, clock(), f.account_id, ev.name, ev.client_id, ev.ts, ev.payload, ev.original, f.source
   from ev join fresh f on f.n = ev.n
 ), boxed as (
   insert into inbox (environment_id, event_id, received_at, account_id)
