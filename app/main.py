@@ -40,7 +40,7 @@ from app.web.assets import Assets, serve_asset
 from app.web.guards import DEPENDENCIES
 from app.web.headers import Headers
 from app.web.live import Signals, listening
-from app.web.pages import auth
+from app.web.pages import auth, environments
 from app.web.pages import runs as run_pages
 from app.web.site import Site, provide_site
 from app.web.templates import template_config
@@ -61,6 +61,7 @@ ROUTERS: tuple[ControllerRouterHandler, ...] = (
     *openapi.HANDLERS,
     # People.
     auth.ROUTER,
+    environments.ROUTER,
     run_pages.ROUTER,
     serve_asset,
 )
