@@ -40,7 +40,7 @@ from app.web.assets import Assets, serve_asset
 from app.web.guards import DEPENDENCIES
 from app.web.headers import Headers
 from app.web.live import Signals, listening
-from app.web.pages import auth, environments
+from app.web.pages import auth, environments, event_keys, sign_up, signing_keys
 from app.web.pages import runs as run_pages
 from app.web.site import Site, provide_site
 from app.web.templates import template_config
@@ -61,7 +61,10 @@ ROUTERS: tuple[ControllerRouterHandler, ...] = (
     *openapi.HANDLERS,
     # People.
     auth.ROUTER,
+    sign_up.ROUTER,
     environments.ROUTER,
+    event_keys.ROUTER,
+    signing_keys.ROUTER,
     run_pages.ROUTER,
     serve_asset,
 )
@@ -156,6 +159,7 @@ def make_site(settings: Settings) -> Site:
                 allow_private=settings.allow_private_apps or is_dev,
             )
         ),
+        sign_up=settings.sign_up,
     )
 
 

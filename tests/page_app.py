@@ -32,7 +32,7 @@ def login_page(request: Request[Any, Any, State], failed: FromQuery[bool] = Fals
         if failed
         else {}
     )
-    context = {"errors": errors, "email": "", "next": "/"}
+    context = {"errors": errors, "email": "", "next": "/", "has_sign_up": True}
     return Template("pages/auth/login.html", context=context)
 
 
