@@ -40,7 +40,7 @@ from app.web.assets import Assets, serve_asset
 from app.web.guards import DEPENDENCIES
 from app.web.headers import Headers
 from app.web.live import Signals, listening
-from app.web.pages import auth, environments, event_keys, sign_up, signing_keys
+from app.web.pages import auth, environments, event_keys, sign_up, signing_keys, start
 from app.web.pages import runs as run_pages
 from app.web.site import Site, provide_site
 from app.web.templates import template_config
@@ -65,6 +65,7 @@ ROUTERS: tuple[ControllerRouterHandler, ...] = (
     environments.ROUTER,
     event_keys.ROUTER,
     signing_keys.ROUTER,
+    start.ROUTER,
     run_pages.ROUTER,
     serve_asset,
 )
