@@ -44,9 +44,9 @@ class Sample:
 SAMPLES: dict[str, Sample] = {
     sample.key: sample
     for sample in (
-        Sample("ts-node", "TypeScript", "Node.js", "ts", "app.ts", "npm install inngest@3", "npx tsx --env-file=.env app.ts", 3000, True),
-        Sample("ts-express", "TypeScript", "Express", "ts", "app.ts", "npm install inngest@3 express", "npx tsx --env-file=.env app.ts", 3000, True),
-        Sample("ts-next", "TypeScript", "Next.js", "ts", "route.ts", "npm install inngest@3", "npm run dev", 3000, True),
+        Sample("ts-node", "TypeScript", "Node.js", "ts", "app.ts", "npm install inngest", "npx tsx --env-file=.env app.ts", 3000, True),
+        Sample("ts-express", "TypeScript", "Express", "ts", "app.ts", "npm install inngest express", "npx tsx --env-file=.env app.ts", 3000, True),
+        Sample("ts-next", "TypeScript", "Next.js", "ts", "route.ts", "npm install inngest", "npm run dev", 3000, True),
         Sample("py-fastapi", "Python", "FastAPI", "python", "app.py", 'pip install inngest fastapi "uvicorn[standard]"', "uvicorn app:app --port 8000 --env-file .env", 8000),
         Sample("py-flask", "Python", "Flask", "python", "app.py", "pip install inngest flask python-dotenv", "flask --app app run --port 8000", 8000),
         Sample("go", "Go", "net/http", "go", "main.go", "go get github.com/inngest/inngestgo", "set -a && . ./.env && go run .", 3000),

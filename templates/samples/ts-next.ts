@@ -5,8 +5,7 @@ import { serve } from "inngest/next";
 const inngest = new Inngest({ id: "my-app" });
 
 const hello = inngest.createFunction(
-  { id: "hello" },
-  { event: "demo/hello" },
+  { id: "hello", triggers: [{ event: "demo/hello" }] },
   async ({ event, step }) => {
     const greeting = await step.run("greet", () => `Hello, ${event.data.name ?? "world"}!`);
     await step.sleep("wait-a-moment", "1s");

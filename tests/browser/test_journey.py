@@ -108,7 +108,7 @@ async def start_app(page: Page, kit: Kit, folder: Path, apps: ExitStack, port: i
 
 @pytest.mark.parametrize("name", KITS)
 async def test_a_stranger_signs_up_and_sees_the_first_run_of_an_app_finish(
-    page: Page, server: Server, apps: ExitStack, tmp_path: Path, name: str
+    server: Server, page: Page, apps: ExitStack, tmp_path: Path, name: str
 ) -> None:
     await page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     await sign_up(page, server)
@@ -140,7 +140,7 @@ async def test_a_stranger_signs_up_and_sees_the_first_run_of_an_app_finish(
     assert process.popen.poll() is None
 
 
-async def test_the_second_stranger_is_not_let_in(browser: Browser, page: Page, server: Server) -> None:
+async def test_the_second_stranger_is_not_let_in(server: Server, browser: Browser, page: Page) -> None:
     await sign_up(page, server)
     context = await browser.new_context()
     other = await context.new_page()
