@@ -1,7 +1,7 @@
 """Environments, keys and the set-up guide: what they do, what they hide, and whom they refuse."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -13,6 +13,9 @@ from app.web.pages import environments, event_keys, signing_keys, start
 from tests.integration.accounts.world import Tenant, new_tenant
 from tests.integration.web.site import Client, log_in, running, settings_for
 
+TEXT = {"accept": "text/plain"}
+"""What the copy button asks with."""
+
 
 @dataclass(frozen=True, slots=True)
 class Seat:
@@ -23,11 +26,13 @@ class Seat:
     token: str
     database: str
 
-    async def get(self, path: str, **headers: str) -> Any:
+    async def get(self, path: str, headers: Mapping[str, str] | None = None) -> Any:
         """Ask for a page."""
         return await self.client.get(path, headers=headers)
 
-    async def post(self, path: str, data: dict[str, str] | None = None, **headers: str) -> Any:
+    async def post(
+        self, path: str, data: dict[str, str] | None = None, headers: Mapping[str, str] | None = None
+    ) -> Any:
         """Send a form with its token."""
         return await self.client.post(path, data={"csrf_token": self.token} | (data or {}), headers=headers)
 
@@ -102,7 +107,7 @@ async def test_an_environment_named_new_does_not_hide_the_page_that_makes_them(s
 async def test_an_archived_environment_refuses_events_until_it_is_unarchived(seat: Seat) -> None:
     await seat.post("/env/new", {"name": "Staging"})
     key = (await seat.query("select id from event_keys where prefix = 'event-test-' order by created_at desc"))[0]["id"]
-    secret = (await seat.post(f"/env/staging/keys/events/{key}/reveal", accept="text/plain")).text
+    secret = (await seat.post(f"/env/staging/keys/events/{key}/reveal", headers=TEXT)).text
     event = {"name": "demo/hello", "data": {}}
     assert (await seat.post("/env/staging/archive")).headers["location"].startswith("/env?done=archived")
     assert (await seat.client.post(f"/e/{secret}", json=event)).status_code == 401
@@ -124,10 +129,10 @@ async def test_production_cannot_be_archived(seat: Seat) -> None:
 
 async def test_the_switcher_keeps_the_section(seat: Seat) -> None:
     headers = {"hx-request": "true", "hx-request-type": "partial", "hx-target": "div#switcher-list"}
-    answer = await seat.get("/env?section=signing-keys&from=production", **headers)
+    answer = await seat.get("/env?section=signing-keys&from=production", headers=headers)
     assert 'href="/env/production/keys/signing"' in answer.text
     assert "<html" not in answer.text
-    strange = await seat.get("/env?section=//evil.example&from=production", **headers)
+    strange = await seat.get("/env?section=//evil.example&from=production", headers=headers)
     assert 'href="/env/production/runs"' in strange.text
 
 
@@ -142,17 +147,17 @@ async def test_a_secret_is_in_no_answer_that_was_not_asked_for_by_post(seat: Sea
     for page in (path, "/env/production/start", "/env"):
         assert secret[12:-4] not in (await seat.get(page)).text
     assert await seat.audited(f"{kind}_key.revealed") == 0
-    copied = await seat.post(f"{path}/{key}/reveal", accept="text/plain")
+    copied = await seat.post(f"{path}/{key}/reveal", headers=TEXT)
     assert (copied.text, copied.headers["cache-control"]) == (secret, "no-store")
     whole = await seat.post(f"{path}/{key}/reveal")
     assert secret in whole.text
     assert whole.headers["refresh"] == f"60; url={path}"
     headers = {"hx-request": "true", "hx-request-type": "partial", "hx-target": f"span#key-{key}"}
-    row = await seat.post(f"{path}/{key}/reveal", **headers)
+    row = await seat.post(f"{path}/{key}/reveal", headers=headers)
     assert secret in row.text
     assert 'data-hide-after="60"' in row.text
     assert "<html" not in row.text
-    assert secret not in (await seat.get(path, **headers)).text
+    assert secret not in (await seat.get(path, headers=headers)).text
     assert await seat.audited(f"{kind}_key.revealed") == 3
     assert (await seat.client.post(f"{path}/{key}/reveal")).status_code == 403, "no token, no secret"
 
@@ -174,7 +179,7 @@ async def test_signing_keys_rotate_in_four_steps(seat: Seat) -> None:
     await seat.post(path)  # Pressed twice: there is one next key still.
     old, new = await seat.key_ids("signing")
     block = (await seat.post(f"{path}/block")).text
-    secret = (await seat.post(f"{path}/{new}/reveal", accept="text/plain")).text
+    secret = (await seat.post(f"{path}/{new}/reveal", headers=TEXT)).text
     assert block == f"INNGEST_SIGNING_KEY={secret}\nINNGEST_SIGNING_KEY_FALLBACK={seat.tenant['signing_key']}\n"
     assert (await seat.post(f"{path}/{old}/revoke")).status_code == 409, "the current key signs"
     assert "No app is synced here" in (await seat.get(f"{path}/apps")).text
@@ -231,14 +236,14 @@ async def test_the_tab_that_was_open_is_remembered(seat: Seat) -> None:
     assert "inngest.flask" in (await seat.get("/env/production/start")).text
     part = await seat.get(
         "/env/production/start?sdk=go",
-        **{"hx-request": "true", "hx-request-type": "partial", "hx-target": "div#sample"},
+        headers={"hx-request": "true", "hx-request-type": "partial", "hx-target": "div#sample"},
     )
     assert "inngestgo" in part.text
     assert "<html" not in part.text
 
 
 async def test_the_block_is_complete_and_its_opening_is_noted(seat: Seat) -> None:
-    block = (await seat.post("/env/production/start/keys?sdk=ts-node", accept="text/plain")).text
+    block = (await seat.post("/env/production/start/keys?sdk=ts-node", headers=TEXT)).text
     assert block.splitlines() == [
         "INNGEST_BASE_URL=http://127.0.0.1:8288",
         f"INNGEST_EVENT_KEY={seat.tenant['event_key']}",
@@ -289,7 +294,7 @@ async def test_without_scripts_a_sync_that_fails_says_why_on_the_page(seat: Seat
 
 async def test_with_scripts_a_sync_tells_its_progress_as_it_goes(seat: Seat) -> None:
     headers = {"hx-request": "true", "hx-request-type": "partial", "hx-target": "div#sync-result"}
-    answer = await seat.post("/env/production/start/sync", {"url": "http://127.0.0.1:1/"}, **headers)
+    answer = await seat.post("/env/production/start/sync", {"url": "http://127.0.0.1:1/"}, headers=headers)
     assert answer.headers["content-type"].startswith("text/event-stream")
     first, last = answer.text.strip().split("\n\n")
     assert "loader" in first
