@@ -41,7 +41,19 @@ from app.web.assets import Assets, serve_asset
 from app.web.guards import DEPENDENCIES
 from app.web.headers import Headers
 from app.web.live import Signals, listening
-from app.web.pages import apps, auth, components, events, functions, overview
+from app.web.pages import (
+    apps,
+    auth,
+    components,
+    environments,
+    event_keys,
+    events,
+    functions,
+    overview,
+    sign_up,
+    signing_keys,
+    start,
+)
 from app.web.pages import runs as run_pages
 from app.web.site import Site, provide_site
 from app.web.templates import template_config
@@ -62,6 +74,11 @@ ROUTERS: tuple[ControllerRouterHandler, ...] = (
     *openapi.HANDLERS,
     # People.
     auth.ROUTER,
+    sign_up.ROUTER,
+    environments.ROUTER,
+    event_keys.ROUTER,
+    signing_keys.ROUTER,
+    start.ROUTER,
     run_pages.ROUTER,
     overview.ROUTER,
     events.ROUTER,
@@ -162,6 +179,7 @@ def make_site(settings: Settings) -> Site:
                 allow_private=settings.allow_private_apps or is_dev,
             )
         ),
+        sign_up=settings.sign_up,
     )
 
 
