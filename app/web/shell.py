@@ -21,6 +21,7 @@ class Link:
     path: str
 
 
+_OVERVIEW = Link("overview", "Overview", "layout-dashboard", "")
 _RUNS = Link("runs", "Runs", "workflow", "runs")
 _EVENTS = Link("events", "Events", "zap", "events")
 _APPS = Link("apps", "Apps", "boxes", "apps")
@@ -28,7 +29,7 @@ _FUNCTIONS = Link("functions", "Functions", "square-function", "functions")
 
 #: The side bar, group by group. Sections appear here when their page does.
 _GROUPS: tuple[tuple[str, tuple[Link, ...]], ...] = (
-    ("Observe", (_RUNS, _EVENTS)),
+    ("Observe", (_OVERVIEW, _RUNS, _EVENTS)),
     ("Code", (_APPS, _FUNCTIONS)),
     (
         "Connect",

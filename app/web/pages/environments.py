@@ -98,12 +98,6 @@ async def unarchive(
     return Redirect(f"/env?{urlencode({'done': f'unarchived:{slug}'})}", status_code=303)
 
 
-@get("/env/{slug:str}", name="overview", include_in_schema=False)
-async def overview(environment: Where) -> Redirect:
-    """Lead to what an environment is visited for most: its runs."""
-    return Redirect(f"/env/{environment.slug}/runs", status_code=303)
-
-
 async def _listing(principal: Principal, site: Site, around: str) -> tuple[Listing, Environment]:
     """All environments, and the one for the side bar: the asked one, else the first that is in use."""
     async with tenant(site.pages, principal.account_id, principal.user_id) as conn:
@@ -144,6 +138,6 @@ def _done(text: str, rows: tuple[Row, ...]) -> str:
 
 ROUTER = Router(
     path="/",
-    route_handlers=[show_list, show_new, submit_new, archive, unarchive, overview],
+    route_handlers=[show_list, show_new, submit_new, archive, unarchive],
     guards=[require_person],
 )
