@@ -16,7 +16,7 @@ from app.domain.ids import ItemId, LeaseId, WorkerId, derive_item_id
 from app.domain.matching import stored_wait
 from app.domain.run import effects as fx
 from app.domain.run.fold import fold
-from app.domain.run.state import CALLS, SETTLED, ItemKind, Run
+from app.domain.run.state import CALLS, SETTLED, ItemKind, Run, StepKind
 from app.engine.hot import Facts, LeasedItem
 from app.engine.lifecycle import InternalEvent, event_of_invoke, events_of_end
 from app.store.commit import Batch
@@ -74,6 +74,7 @@ class _Writer:
         self.finish: fx.FinishRun | None = None
         self.steps: dict[str, tuple[object, ...]] = {}
         self.items: list[fx.EnqueueItem] = []
+        self.pauses: list[tuple[object, ...]] = []
 
     def write(self) -> None:
         entry, n = self.entry, self.n
@@ -86,6 +87,8 @@ class _Writer:
         self.batch.steps.extend((n, *row) for row in self.steps.values())
         if self.finish is None:
             self.enqueue()
+            # What is opened and ended in one entry is never written: the statement's deletes do not see its inserts.
+            self.batch.open_pauses.extend(self.pauses)
         before, after = entry.run, self.run
         error_name, error_message = _name_and_message(self.finish)
         self.batch.entries.append(
@@ -213,7 +216,7 @@ class _Writer:
                 self.batch.settle.append((self.n, self.item_id(effect.key)))
             case fx.OpenPause():
                 bound = stored_wait(effect.expression, self.entry.facts.event) if effect.expression else None
-                self.batch.open_pauses.append(
+                self.pauses.append(
                     (
                         self.n,
                         effect.step_key,
@@ -228,6 +231,7 @@ class _Writer:
                 )
             case fx.ClosePause():
                 self.batch.close_pauses.append((self.n, effect.step_key))
+                self.unname(effect.step_key)
                 self.tell(f"wait.{effect.outcome}", effect.step_key)
             case fx.InvokeFunction():
                 self.emit(event_of_invoke(self.run, self.entry.facts, effect, self.now))
@@ -235,6 +239,7 @@ class _Writer:
                 self.finish = effect
                 for step in self.run.steps.values():
                     if step.state not in SETTLED:
+                        self.unname(step.key)
                         self.put_step(
                             step.key, step.kind, "", None, "cancelled", False, step.is_race, None, None, None, None
                         )
@@ -282,6 +287,11 @@ class _Writer:
             _str(opts),
             _str(error),
         )
+
+    def unname(self, step_key: str) -> None:
+        """A wait for a signal gives its name back."""
+        if self.run.steps[step_key].kind is StepKind.WAIT_FOR_SIGNAL:
+            self.batch.close_signals.append((self.n, step_key))
 
     def free(self, item_key: str) -> None:
         """The lease of an item ends here, and with it the slots it holds."""

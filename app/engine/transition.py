@@ -31,10 +31,11 @@ from app.domain.ids import RunId, WorkerId
 from app.domain.run.advance import advance
 from app.domain.run.effects import Effect, Ignore
 from app.domain.run.fold import fold_all
-from app.domain.run.happenings import CancelRequested, Happening
+from app.domain.run.happenings import CancelRequested, Happening, SignalRefused
 from app.domain.run.state import Run
 from app.engine import pause_points
 from app.engine.apply import Entry, Told, write
+from app.engine.claims import claim_signals, wanted_signals
 from app.engine.clock import DatabaseClock
 from app.engine.hot import HotRun, LeasedItem, hot_run
 from app.store.commit import Batch, Won, commit
@@ -153,6 +154,12 @@ class Committer:
     async def _write(self, groups: list[list[Pending]]) -> None:
         """Optimism once; what did not win goes the slow way."""
         entries = [self._entry(group) for group in groups]
+        if claiming := {n for n, entry in enumerate(entries) if wanted_signals(entry.effects)}:
+            # A name may be refused, and that must cost this run alone: it is asked for under the run's lock.
+            if kept := [group for n, group in enumerate(groups) if n not in claiming]:
+                await self._write(kept)
+            await self._slow([groups[n] for n in claiming])
+            return
         batch = Batch()
         for n, entry in enumerate(entries):
             write(batch, n, entry, self.clock.now())
@@ -192,8 +199,11 @@ class Committer:
         if losers:
             await self._slow(losers)
 
-    def _entry(self, group: list[Pending]) -> Entry:
-        """Fold the happenings of one run that are ready together, in order, into one entry (rule 5)."""
+    def _entry(self, group: list[Pending], refused: frozenset[str] = frozenset()) -> Entry:
+        """Fold the happenings of one run that are ready together, in order, into one entry (rule 5).
+
+        An answer that opens a wait for one of the `refused` signals becomes the end of its run.
+        """
         hot = group[0].hot
         run: Run = hot.run
         effects: list[Effect] = []
@@ -202,6 +212,8 @@ class Committer:
         room = 0
         for pending in group:
             more = advance(run, pending.happening, self.clock.now())
+            if refused and pending.lease and any(wait.signal in refused for wait in wanted_signals(more)):
+                more = advance(run, SignalRefused(pending.lease.key), self.clock.now())
             run = fold_all(run, more)
             effects += more
             if pending.told is not None:
@@ -268,7 +280,6 @@ class Committer:
                     r["id"]: r["fence"]
                     for r in await fetch(connection, named("lease", "item_fences"), item_ids=item_ids)
                 }
-                batch = Batch()
                 entries: list[tuple[list[Pending], Entry]] = []
                 for row in rows:
                     group = by_run[row["id"]]
@@ -277,10 +288,17 @@ class Committer:
                     lost += [p for p in group if p not in good]
                     group[0].hot.run, group[0].hot.memos = fresh.run, fresh.memos
                     if good:
-                        entry = self._entry(good)
-                        write(batch, len(entries), entry, self.clock.now())
-                        entries.append((good, entry))
+                        entries.append((good, self._entry(good)))
+                if any(wanted_signals(entry.effects) for _, entry in entries):
+                    refused = await claim_signals(connection, [entry for _, entry in entries])
+                    entries = [
+                        (good, self._entry(good, names) if names else entry)
+                        for (good, entry), names in zip(entries, refused, strict=True)
+                    ]
                 if entries:
+                    batch = Batch()
+                    for n, (_, entry) in enumerate(entries):
+                        write(batch, n, entry, self.clock.now())
                     won = await commit(connection, batch, uuid.uuid4())
                     for n, (good, entry) in enumerate(entries):
                         if n in won:
@@ -331,11 +349,13 @@ async def change_run(
     is_limited: Callable[[Any], bool] = lambda _function_id: False,
     item: tuple[Any, int | None] | None = None,
     scope: Any = None,
+    check: Callable[[Any], Awaitable[bool]] | None = None,
 ) -> Entry:
     """Move one run that this process does not hold: lock it, then read, advance, commit (rules 13-16).
 
     `happening` may be a function of the loaded run (None: nothing to do). `item` is (item id, fence or None) and must
-    still be live with that fence. With `scope`, a run of another tenant is unknown.
+    still be live with that fence. With `scope`, a run of another tenant is unknown. `check` is asked on the connection
+    while the run is held; when it says no, that is ItemMoved too.
     Raises RunUnknown, RunEnded, ItemMoved; returns the written entry (its effects say what happened).
     """
     async with pool.acquire(timeout=2) as connection, connection.transaction():
@@ -355,6 +375,8 @@ async def change_run(
             found = await fetch(connection, named("lease", "item_fences"), item_ids=[item_id])
             if not found or (fence is not None and found[0]["fence"] != fence):
                 raise ItemMoved(run_id)
+        if check is not None and not await check(connection):
+            raise ItemMoved(run_id)
         what = happening(hot) if callable(happening) else happening
         effects = [] if what is None else advance(hot.run, what, clock.now())
         entry = Entry(hot.run, hot.facts, effects, leases)

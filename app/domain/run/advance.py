@@ -8,8 +8,17 @@ from typing import assert_never
 
 from app.domain.protocol.reply import Failed, Finished, Ops
 from app.domain.run.effects import Effect, Ignore
-from app.domain.run.happenings import CancelRequested, Checkpointed, Happening, Poisoned, Replied, Resumed, TimerDue
-from app.domain.run.on_cancel import on_cancel, on_poisoned
+from app.domain.run.happenings import (
+    CancelRequested,
+    Checkpointed,
+    Happening,
+    Poisoned,
+    Replied,
+    Resumed,
+    SignalRefused,
+    TimerDue,
+)
+from app.domain.run.on_cancel import on_cancel, on_poisoned, on_signal_refused
 from app.domain.run.on_checkpoint import on_checkpoint
 from app.domain.run.on_reply.failed import on_failed
 from app.domain.run.on_reply.finished import on_finished
@@ -40,6 +49,8 @@ def advance(run: Run, happening: Happening, now: datetime) -> list[Effect]:
             return on_cancel(turn, happening)
         case Poisoned():
             return on_poisoned(turn, happening)
+        case SignalRefused():
+            return on_signal_refused(turn, happening)
         case _:
             assert_never(happening)
 

@@ -55,4 +55,11 @@ class Poisoned:
     item_key: str
 
 
-Happening = Replied | Checkpointed | TimerDue | Resumed | CancelRequested | Poisoned
+@dataclass(frozen=True, slots=True)
+class SignalRefused:
+    """The app's answer to item `item_key` opens a wait for a signal that another run waits for already (23.2)."""
+
+    item_key: str
+
+
+Happening = Replied | Checkpointed | TimerDue | Resumed | CancelRequested | Poisoned | SignalRefused

@@ -142,6 +142,13 @@ with e as materialized (
   where p.run_id = w.id and p.step_key = c.step_key
 )
 
+-- name: close_signals
+-- Names of signals whose waits have ended.
+, old_signals as (
+  delete from signal_names s using unnest(:unnamed_n::int[], :unnamed_step::text[]) as c (n, step_key) join win w on w.n = c.n
+  where s.run_id = w.id and s.step_key = c.step_key
+)
+
 -- name: free_slots
 -- Slots of leases that end with this entry.
 , freed as (

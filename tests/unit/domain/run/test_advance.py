@@ -10,7 +10,16 @@ from app.domain.protocol.reply import Failed, Finished, Ops
 from app.domain.run.advance import advance
 from app.domain.run.effects import ClosePause, EnqueueItem, FinishRun, Ignore, ResetAttempt, SaveStep, SettleItem
 from app.domain.run.fold import fold_all
-from app.domain.run.happenings import CancelRequested, Checkpointed, Happening, Poisoned, Replied, Resumed, TimerDue
+from app.domain.run.happenings import (
+    CancelRequested,
+    Checkpointed,
+    Happening,
+    Poisoned,
+    Replied,
+    Resumed,
+    SignalRefused,
+    TimerDue,
+)
 from app.domain.run.state import Item, ItemKind, Run, RunStatus, Step, StepKind, StepState
 from tests.unit.domain.run.scene import ERROR, NOW, Scene, enqueued, failed_step, fresh, planned, ran, sleeping, waiting
 
@@ -170,3 +179,12 @@ def test_every_state_has_an_answer_to_every_happening() -> None:
             if any(isinstance(effect, FinishRun) for effect in effects):
                 assert isinstance(effects[-1], FinishRun)
                 assert enqueued(effects) == []
+
+
+def test_a_refused_signal_fails_the_run_of_the_answer_and_an_answer_that_came_late_changes_nothing() -> None:
+    scene = Scene()
+    assert scene.happen(SignalRefused("gone")) == [Ignore("late")]
+    effects = scene.happen(SignalRefused("start"))
+    assert isinstance(effects[-1], FinishRun)
+    assert (effects[-1].status, effects[-1].code) == (RunStatus.FAILED, "signal_conflict")
+    assert scene.happen(SignalRefused("start")) == [Ignore("ended")]

@@ -1,0 +1,83 @@
+-- What steps need beyond the first shape: names of signals, requests that the worker makes, deferred runs, the rules
+-- and orders that cancel runs, and items of a paused function.
+
+-- Who waits for a signal: one step per name and environment. A table of its own, because taking a name over from
+-- another run must not touch that run's rows (rule 2).
+create table signal_names (
+  environment_id uuid not null,
+  signal text not null,
+  account_id uuid not null,
+  run_id uuid not null,
+  step_key text not null,
+  primary key (environment_id, signal)
+);
+create index signal_names_run on signal_names (run_id);
+insert into signal_names (environment_id, signal, account_id, run_id, step_key)
+select environment_id, signal, account_id, run_id, step_key from pauses where signal is not null;
+drop index pauses_signal;
+
+-- The request of a gateway step, sealed: it may hold credentials. Gone when the step has its outcome.
+create table gateway_calls (
+  run_id uuid not null,
+  step_key text not null,
+  account_id uuid not null,
+  environment_id uuid not null,
+  sealed bytea not null,
+  created_at timestamptz not null default clock(),
+  primary key (run_id, step_key)
+);
+
+-- Runs to be started when their parent has ended.
+create table defers (
+  run_id uuid not null,
+  defer_key text not null,
+  account_id uuid not null,
+  environment_id uuid not null,
+  function_slug text not null,
+  input text not null,
+  state text not null check (state in ('pending', 'aborted', 'scheduled', 'rejected')),
+  created_at timestamptz not null default clock(),
+  primary key (run_id, defer_key)
+);
+
+-- Rules that cancel a run by an event are waits of kind 'cancel'; they end at `expires_at`, without a timer.
+alter table pauses add column expires_at timestamptz;
+alter table pauses drop constraint pauses_kind_check;
+alter table pauses add constraint pauses_kind_check check (kind in ('wait_for_event', 'wait_for_signal', 'invoke', 'cancel'));
+
+alter table items drop constraint items_kind_check;
+alter table items add constraint items_kind_check
+  check (kind in ('discover', 'step', 'sleep', 'timeout', 'gateway', 'start_timeout', 'finish_timeout'));
+-- When it was due before its function was paused.
+alter table items add column held_due timestamptz;
+
+-- How long after its start the run is cancelled, frozen with the run; and how many defers it has ever said.
+alter table runs add column finish_within interval;
+alter table runs add column defers integer not null default 0;
+
+-- Orders to cancel many runs; worked off in slices, and a filter on runs of their time that appear later.
+create table cancellations (
+  id uuid primary key,
+  account_id uuid not null,
+  environment_id uuid not null,
+  app_id uuid not null,
+  function_id uuid not null,
+  function_slug text not null,
+  app_name text not null,
+  started_after timestamptz,
+  started_before timestamptz not null,
+  expression text,
+  cause text not null default 'api',
+  created_at timestamptz not null default clock(),
+  deleted_at timestamptz,
+  -- Progress: where the pass stands, whether it left somebody out, when to go on; null when nothing is left to do.
+  position uuid,
+  has_missed boolean not null default false,
+  due_at timestamptz default clock(),
+  cancelled integer not null default 0,
+  foreign key (account_id, environment_id) references environments (account_id, id) on delete cascade
+);
+create index cancellations_environment on cancellations (environment_id, id desc);
+create index cancellations_due on cancellations (due_at) where due_at is not null and deleted_at is null;
+
+select protect_tenants(t) from unnest(array['signal_names', 'gateway_calls', 'defers', 'cancellations']) t;
