@@ -33,7 +33,7 @@ from app.logs import configure
 from app.store.db import Pool, open_engine_pool, open_page_pool
 from app.store.late_pool import LatePool
 from app.web import errors, health
-from app.web.api import checkpoint, register, runs, signals
+from app.web.api import checkpoint, invoke, register, runs, signals
 from app.web.api.events import EventsDoor
 from app.web.assets import Assets, serve_asset
 from app.web.guards import DEPENDENCIES
@@ -56,6 +56,7 @@ ROUTERS: tuple[ControllerRouterHandler, ...] = (
     runs.ROUTER,
     checkpoint.ROUTER,
     signals.ROUTER,
+    invoke.ROUTER,
     # People.
     auth.ROUTER,
     run_pages.ROUTER,

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import msgspec
 
+from app.domain.event import INVOKED
 from app.domain.ids import (
     FunctionId,
     ItemId,
@@ -30,15 +31,15 @@ from app.domain.ids import (
 )
 from app.domain.run.begin import begin
 from app.domain.run.fold import fold_all
-from app.domain.run.happenings import Happening, Resumed
+from app.domain.run.happenings import Happening
 from app.domain.run.state import ItemKind, RetryPolicy, Run
 from app.domain.scope import Scope
 from app.engine import pause_points
 from app.engine.catalogue import Catalogue, EnvironmentView, KnownFunction
 from app.engine.clock import DatabaseClock
 from app.engine.hot import Facts, HotRun, LeasedItem
-from app.engine.lifecycle import FAILED, FINISHED, INVOKED
-from app.engine.waits import waits_ended_by
+from app.engine.lifecycle import FAILED, FINISHED
+from app.engine.waits import child_refused, waits_ended_by
 from app.store.db import Pool
 from app.store.named import fetch, named
 
@@ -144,7 +145,7 @@ class React:
             known = view.by_slug.get(wanted) or _by_uuid(view, wanted)
             if known is None:
                 if parent:
-                    wakes.append((parent[0], Resumed(parent[1], _unknown_function(wanted), is_error=True)))
+                    wakes.append((parent[0], child_refused(parent[1], f"could not find function with ID: {wanted}")))
                 return
             matched = [known.id]
         else:
@@ -270,8 +271,3 @@ def _by_uuid(view: EnvironmentView, text: str) -> KnownFunction | None:
         return view.functions.get(FunctionId(UUID(text)))
     except ValueError:
         return None
-
-
-def _unknown_function(wanted: str) -> bytes:
-    error = {"data": None, "message": f"could not find function with ID: {wanted}", "name": "Error"}
-    return msgspec.json.encode({"error": error}, order="sorted")

@@ -11,8 +11,10 @@ from typing import Any
 
 import msgspec
 
+from app.domain import canonical
 from app.domain.ids import RunId
 from app.domain.matching import wait_matches, wait_value
+from app.domain.run.errors import as_memo, made_up
 from app.domain.run.happenings import Happening, Resumed
 from app.store.named import fetch, named
 
@@ -74,17 +76,30 @@ async def recheck(connection: Any, pause: Any) -> Happening | None:
 def _of_child(step_key: str, payload: str) -> Happening:
     """A child's end as the memo of its parent's step (protocol 23.3)."""
     event = msgspec.json.decode(payload.encode(), type=_Finished)
-    if event.data.error is not None:
-        return Resumed(step_key, b'{"error":' + bytes(event.data.error) + b"}", is_error=True)
-    if event.data.result is not None:
-        return Resumed(step_key, b'{"data":' + bytes(event.data.result) + b"}")
-    error = {"data": None, "message": "The invoked function was cancelled before it finished.", "name": "Error"}
-    return Resumed(step_key, b'{"error":' + msgspec.json.encode(error) + b"}", is_error=True)
+    if error := bytes(event.data.error):
+        return Resumed(step_key, _as_memo(error), is_error=True)
+    if result := bytes(event.data.result):
+        return Resumed(step_key, b'{"data":' + result + b"}")
+    return child_refused(step_key, "The invoked function was cancelled before it finished.")
+
+
+def child_refused(step_key: str, message: str) -> Resumed:
+    """What a parent is told of a child that never ran or never finished: an error it can catch (protocol 14.4)."""
+    return Resumed(step_key, as_memo(made_up("Error", message)), is_error=True)
+
+
+def _as_memo(error: bytes) -> bytes:
+    """The child's error as the memo of a step; go cannot replay one that has no `data` (protocol 10.3)."""
+    keys = msgspec.json.decode(error, type=dict[str, msgspec.Raw])
+    if "data" not in keys:
+        error = canonical.encode({**canonical.decode(error), "data": None})
+    return as_memo(error)
 
 
 class _FinishedData(msgspec.Struct):
-    error: msgspec.Raw | None = None
-    result: msgspec.Raw | None = None
+    # Empty when absent: `Raw | None` would let only null through.
+    error: msgspec.Raw = msgspec.Raw(b"")
+    result: msgspec.Raw = msgspec.Raw(b"")
 
 
 class _Finished(msgspec.Struct):
