@@ -57,7 +57,8 @@ async def run(settings: Settings) -> None:
     bell = Bell(settings.redis_url)
     caller = AiohttpCaller(gate_of(settings))
     is_dev = settings.mode is Mode.DEV
-    catalogue = Catalogue(pool, SigningKeys(cold, Sealer(settings.secret_key)).of)
+    sealer = Sealer(settings.secret_key)
+    catalogue = Catalogue(pool, SigningKeys(cold, sealer).of)
     engine = Engine(
         pool,
         cold,
@@ -74,6 +75,7 @@ async def run(settings: Settings) -> None:
             is_signed=not is_dev,
             retry_delay=settings.retry_delay,
         ),
+        sealer,
     )
     await engine.start()
     arq = asyncio.create_task(

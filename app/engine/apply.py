@@ -5,23 +5,26 @@ effects as the state, so the two cannot disagree (D16).
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import assert_never
 
 import msgspec
 
+from app.domain.errors import Bug
 from app.domain.ids import ItemId, LeaseId, WorkerId, derive_item_id
 from app.domain.matching import stored_wait
 from app.domain.run import effects as fx
 from app.domain.run.fold import fold
 from app.domain.run.state import CALLS, SETTLED, ItemKind, Run, StepKind
+from app.domain.scope import Scope
 from app.engine.hot import Facts, LeasedItem
 from app.engine.lifecycle import InternalEvent, event_of_invoke, events_of_end
 from app.store.commit import Batch
 
 _encode = msgspec.json.encode
+_REQUESTS = (StepKind.GATEWAY, StepKind.AI)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ class Entry:
     #: How many successors that worker may take.
     room: int = 0
     expects_version: bool = True
+    #: Seals what may hold credentials, for one tenant; only workers, whose answers open gateway steps, have one.
+    seal: Callable[[str, Scope], bytes] | None = None
     #: Filled by `write`: the state after, and the items now leased to `worker_id`.
     after: Run | None = None
     successors: list[LeasedItem] = field(default_factory=list)
@@ -75,6 +80,7 @@ class _Writer:
         self.steps: dict[str, tuple[object, ...]] = {}
         self.items: list[fx.EnqueueItem] = []
         self.pauses: list[tuple[object, ...]] = []
+        self.requests: list[tuple[object, ...]] = []
 
     def write(self) -> None:
         entry, n = self.entry, self.n
@@ -89,6 +95,7 @@ class _Writer:
             self.enqueue()
             # What is opened and ended in one entry is never written: the statement's deletes do not see its inserts.
             self.batch.open_pauses.extend(self.pauses)
+            self.batch.store_requests.extend(self.requests)
         before, after = entry.run, self.run
         error_name, error_message = _name_and_message(self.finish)
         self.batch.entries.append(
@@ -161,6 +168,7 @@ class _Writer:
                 self.tell("run.started")
             case fx.SaveStep():
                 self.place += 1
+                self.forget_request(effect.step_key)
                 self.bytes += len(effect.memo)
                 self.put_step(
                     effect.step_key,
@@ -192,14 +200,15 @@ class _Writer:
                 )
                 self.tell("step.opened", effect.step_key)
             case fx.RetryStep():
+                step = self.run.steps.get(effect.step_key)
                 self.put_step(
                     effect.step_key,
                     effect.kind,
                     effect.name,
                     None,
                     "retrying",
-                    False,
-                    False,
+                    step is not None and step.is_member,
+                    step is not None and step.is_race,
                     None,
                     None,
                     None,
@@ -233,19 +242,15 @@ class _Writer:
                 self.batch.close_pauses.append((self.n, effect.step_key))
                 self.unname(effect.step_key)
                 self.tell(f"wait.{effect.outcome}", effect.step_key)
+            case fx.StoreRequest():
+                if self.entry.seal is None:
+                    raise Bug("a gateway step was opened where nothing can be sealed", run_id=self.run.id)
+                sealed = self.entry.seal(effect.opts.decode(), self.entry.facts.scope)
+                self.requests.append((self.n, effect.step_key, sealed))
             case fx.InvokeFunction():
                 self.emit(event_of_invoke(self.run, self.entry.facts, effect, self.now))
             case fx.FinishRun():
-                self.finish = effect
-                for step in self.run.steps.values():
-                    if step.state not in SETTLED:
-                        self.unname(step.key)
-                        self.put_step(
-                            step.key, step.kind, "", None, "cancelled", False, step.is_race, None, None, None, None
-                        )
-                self.tell(f"run.{effect.status}", detail=_end_detail(effect))
-                for event in events_of_end(self.run, self.entry.facts, effect, self.now):
-                    self.emit(event)
+                self.end(effect)
             case fx.Ignore():
                 self.tell("late", detail=_encode({"reason": effect.reason}))
             case fx.LeaveGroup():
@@ -257,6 +262,18 @@ class _Writer:
                 pass  # columns of the run row, written from the folded state
             case _:
                 assert_never(effect)
+
+    def end(self, effect: fx.FinishRun) -> None:
+        """The run is over: what is open in it is closed, and others hear of it."""
+        self.finish = effect
+        for step in self.run.steps.values():
+            if step.state not in SETTLED:
+                self.unname(step.key)
+                self.forget_request(step.key)
+                self.put_step(step.key, step.kind, "", None, "cancelled", False, step.is_race, None, None, None, None)
+        self.tell(f"run.{effect.status}", detail=_end_detail(effect))
+        for event in events_of_end(self.run, self.entry.facts, effect, self.now):
+            self.emit(event)
 
     def put_step(
         self,
@@ -293,6 +310,12 @@ class _Writer:
         if self.run.steps[step_key].kind is StepKind.WAIT_FOR_SIGNAL:
             self.batch.close_signals.append((self.n, step_key))
 
+    def forget_request(self, step_key: str) -> None:
+        """A gateway step is settled: what it asked for goes, and the credentials in it."""
+        step = self.run.steps.get(step_key)
+        if step is not None and step.kind in _REQUESTS:
+            self.batch.drop_requests.append((self.n, step_key))
+
     def free(self, item_key: str) -> None:
         """The lease of an item ends here, and with it the slots it holds."""
         if self.entry.facts.is_limited:
@@ -304,7 +327,12 @@ class _Writer:
         """Write new items; calls due now go to the worker that asked, the first under the lease it already has (rule 12)."""
         entry = self.entry
         settled = {e.key for e in entry.effects if isinstance(e, fx.SettleItem)}
-        spare = [lease.lease_id for lease in entry.leases if lease.key in settled]
+        # Leases of timers and requests hold no slots, so where slots count they are no right to call.
+        spare = [
+            lease.lease_id
+            for lease in entry.leases
+            if lease.key in settled and (lease.kind in CALLS or not entry.facts.is_limited)
+        ]
         now_calls = [q for q in self.items if q.kind in CALLS and q.at is None and not q.after]
         may_take = entry.room if entry.worker_id else 0
         if entry.facts.is_limited:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import socket
 import uuid
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from uuid import UUID
 
 from app.adapters.http import Caller
 from app.adapters.redis import RUN_CHANGED
+from app.adapters.sealing import Sealer
 from app.domain.errors import Outside
 from app.domain.ids import RunId, WorkerId, to_ulid
 from app.domain.protocol.call import ServerKind
@@ -30,6 +32,7 @@ from app.engine.catalogue import Catalogue
 from app.engine.clock import DatabaseClock
 from app.engine.dispatch import Dispatch
 from app.engine.execute import Execute
+from app.engine.gateway import Gateway
 from app.engine.keepers import expire, recheck, rescue, sweep
 from app.engine.queue import lease
 from app.engine.react import React
@@ -85,6 +88,8 @@ class Engine:
     bell: DoorBell
     catalogue: Catalogue
     settings: EngineSettings
+    #: Seals the requests of gateway steps. The default is for a worker that is alone: no other could open them.
+    sealer: Sealer = field(default_factory=lambda: Sealer(secrets.token_hex(32)))
     clock: DatabaseClock = field(default_factory=DatabaseClock)
     worker_id: WorkerId = field(default_factory=lambda: WorkerId(uuid.uuid4()))
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -100,7 +105,13 @@ class Engine:
         """Build the stations around the pools."""
         s = self.settings
         self.committer = Committer(
-            self.pool, self.worker_id, self.clock, s.retry_delay, self.catalogue.is_limited, self._after_commit
+            self.pool,
+            self.worker_id,
+            self.clock,
+            s.retry_delay,
+            self.catalogue.is_limited,
+            self.sealer.seal,
+            self._after_commit,
         )
         dispatch = Dispatch(self.caller, self.clock, s.server_kind, s.is_signed, s.call_timeout_s)
         self.execute = Execute(
@@ -109,6 +120,7 @@ class Engine:
             dispatch,
             self.catalogue,
             self.clock,
+            Gateway(self.pool, self.caller, self.sealer, self.clock, s.call_timeout_s),
             s.max_calls,
             s.retry_delay,
             on_room=self._wake.set,

@@ -22,12 +22,13 @@ import msgspec
 from app.domain.ids import RunId, to_ulid
 from app.domain.protocol.reply import Failed, Finished, Ops, Reply
 from app.domain.run.happenings import Happening, Poisoned, Replied, TimerDue
-from app.domain.run.state import CALLS
+from app.domain.run.state import TIMERS, ItemKind
 from app.engine import pause_points
 from app.engine.apply import Told
 from app.engine.catalogue import Catalogue, EnvironmentView
 from app.engine.clock import DatabaseClock
 from app.engine.dispatch import Called, Dispatch
+from app.engine.gateway import Gateway
 from app.engine.hot import HotRun, LeasedItem, hot_run
 from app.engine.queue import Leased
 from app.engine.transition import Committer
@@ -54,6 +55,7 @@ class Execute:
     dispatch: Dispatch
     catalogue: Catalogue
     clock: DatabaseClock
+    gateway: Gateway
     max_calls: int
     retry_delay: timedelta | None = None
     is_stopping: bool = False
@@ -167,7 +169,7 @@ class Execute:
 
     async def _happening(self, hot: HotRun, item: LeasedItem, leased_at: float) -> tuple[Happening | None, Told | None]:
         """What the item brings about: a timer that came due, an app's answer, or nothing because it is no longer ours."""
-        if item.kind not in CALLS:
+        if item.kind in TIMERS:
             return TimerDue(item.key), None
         if item.redeliveries >= _POISON:
             return Poisoned(item.key), None
@@ -181,6 +183,8 @@ class Execute:
             self._unsent.pop(item.id, None)
         if hot.run.is_ended:
             return None, None
+        if item.kind is ItemKind.GATEWAY:
+            return await self.gateway.perform(hot, item)
         started_at = self.clock.now()
         called = await self._call(hot, item, view)
         await pause_points.reached("call.after", [hot.run.id])

@@ -33,6 +33,7 @@ from app.domain.run.effects import Effect, Ignore
 from app.domain.run.fold import fold_all
 from app.domain.run.happenings import CancelRequested, Happening, SignalRefused
 from app.domain.run.state import Run
+from app.domain.scope import Scope
 from app.engine import pause_points
 from app.engine.apply import Entry, Told, write
 from app.engine.claims import claim_signals, wanted_signals
@@ -89,6 +90,7 @@ class Committer:
     clock: DatabaseClock
     retry_delay: timedelta | None = None
     is_limited: Callable[[Any], bool] = lambda _function_id: False
+    seal: Callable[[str, Scope], bytes] | None = None
     #: Called after a commit: (entries written), to ring bells and publish.
     after_commit: Callable[[list[Entry]], None] = lambda _entries: None
     _queue: deque[Pending] = field(default_factory=deque)
@@ -221,7 +223,7 @@ class Committer:
             if pending.lease is not None:
                 leases.append(pending.lease)
             room += pending.room
-        return Entry(hot.run, hot.facts, effects, leases, told, self.worker_id if room else None, room)
+        return Entry(hot.run, hot.facts, effects, leases, told, self.worker_id if room else None, room, seal=self.seal)
 
     def _resolve(self, group: list[Pending], entry: Entry, answer: Won) -> None:
         assert entry.after is not None

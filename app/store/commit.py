@@ -45,6 +45,8 @@ _PARTS: dict[str, tuple[str, ...]] = {
         f"pause_{c}" for c in ("n", "step", "kind", "event", "expression", "path", "value", "signal", "correlation")
     ),
     "close_pauses": ("closed_n", "closed_step"),
+    "store_requests": ("asked_n", "asked_step", "asked_sealed"),
+    "drop_requests": ("unasked_n", "unasked_step"),
     "close_signals": ("unnamed_n", "unnamed_step"),
     "free_slots": ("freed_n", "freed_lease"),
     "history": tuple(f"told_{c}" for c in ("n", "position", "kind", "step", "item", "attempt", "started", "detail")),
@@ -65,6 +67,8 @@ class Batch:
     retry: list[tuple[Any, ...]] = field(default_factory=list)
     open_pauses: list[tuple[Any, ...]] = field(default_factory=list)
     close_pauses: list[tuple[Any, ...]] = field(default_factory=list)
+    store_requests: list[tuple[Any, ...]] = field(default_factory=list)
+    drop_requests: list[tuple[Any, ...]] = field(default_factory=list)
     close_signals: list[tuple[Any, ...]] = field(default_factory=list)
     free_slots: list[tuple[Any, ...]] = field(default_factory=list)
     history: list[tuple[Any, ...]] = field(default_factory=list)

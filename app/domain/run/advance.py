@@ -11,6 +11,7 @@ from app.domain.run.effects import Effect, Ignore
 from app.domain.run.happenings import (
     CancelRequested,
     Checkpointed,
+    Fetched,
     Happening,
     Poisoned,
     Replied,
@@ -20,6 +21,7 @@ from app.domain.run.happenings import (
 )
 from app.domain.run.on_cancel import on_cancel, on_poisoned, on_signal_refused
 from app.domain.run.on_checkpoint import on_checkpoint
+from app.domain.run.on_gateway import on_fetched
 from app.domain.run.on_reply.failed import on_failed
 from app.domain.run.on_reply.finished import on_finished
 from app.domain.run.on_reply.ops import on_ops
@@ -49,6 +51,8 @@ def advance(run: Run, happening: Happening, now: datetime) -> list[Effect]:
             return on_cancel(turn, happening)
         case Poisoned():
             return on_poisoned(turn, happening)
+        case Fetched():
+            return on_fetched(turn, happening)
         case SignalRefused():
             return on_signal_refused(turn, happening)
         case _:

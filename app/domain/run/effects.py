@@ -133,6 +133,14 @@ class InvokeFunction:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreRequest:
+    """Keep the request of a gateway step until the step is settled. `opts` may hold credentials: stored sealed only."""
+
+    step_key: str
+    opts: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class SetRequestVersion:
     """The first 206 said which version of the protocol the run speaks, for good (10.4)."""
 
@@ -205,6 +213,7 @@ Effect = (
     | OpenPause
     | ClosePause
     | InvokeFunction
+    | StoreRequest
     | SetRequestVersion
     | SetPlanned
     | OpenGroup

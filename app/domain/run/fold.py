@@ -28,6 +28,7 @@ from app.domain.run.effects import (
     SetRequestVersion,
     SettleItem,
     StartRun,
+    StoreRequest,
 )
 from app.domain.run.state import SETTLED, Item, ItemKind, Run, RunStatus, Step, StepState
 
@@ -137,7 +138,7 @@ class Sheet:
                 self.group, self.pending = None, 0
             case FinishRun():
                 self._finish(effect)
-            case OpenPause() | ClosePause() | InvokeFunction() | Ignore():
+            case OpenPause() | ClosePause() | InvokeFunction() | StoreRequest() | Ignore():
                 pass  # rows of their own; the run does not show them
             case _:
                 assert_never(effect)

@@ -1,6 +1,7 @@
 """What came in, in the past tense. The closed set of things that can move a run."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from app.domain.protocol.opcodes import Op
 from app.domain.protocol.reply import Reply
@@ -56,10 +57,24 @@ class Poisoned:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetched:
+    """The worker made the request of a gateway step: `memo` is what it brought, else `error` why it brought nothing.
+
+    `is_final`: the same request would fail again. `retry_after` is what the other side asked for, clamped.
+    """
+
+    item_key: str
+    memo: bytes | None
+    error: bytes | None = None
+    retry_after: timedelta | None = None
+    is_final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SignalRefused:
     """The app's answer to item `item_key` opens a wait for a signal that another run waits for already (23.2)."""
 
     item_key: str
 
 
-Happening = Replied | Checkpointed | TimerDue | Resumed | CancelRequested | Poisoned | SignalRefused
+Happening = Replied | Checkpointed | TimerDue | Resumed | CancelRequested | Poisoned | Fetched | SignalRefused

@@ -47,9 +47,14 @@ def timeout(step_key: str) -> str:
     return f"timeout:{step_key}"
 
 
-def of_step(step_key: str) -> tuple[str, str, str]:
+def gateway(step_key: str) -> str:
+    """The request that the worker makes for a step."""
+    return f"gateway:{step_key}"
+
+
+def of_step(step_key: str) -> tuple[str, ...]:
     """Every item a step can have of its own; an open step that is not inline has one of them."""
-    return step(step_key), sleep(step_key), timeout(step_key)
+    return step(step_key), sleep(step_key), timeout(step_key), gateway(step_key)
 
 
 def group(run_id: RunId, step_keys: Iterable[str]) -> str:

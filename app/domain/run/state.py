@@ -74,13 +74,15 @@ class StepKind(StrEnum):
 class ItemKind(StrEnum):
     """What to do when a queue item is leased.
 
-    `DISCOVER` and `STEP` call the app (they take capacity); the timers only make a happening.
+    `DISCOVER` and `STEP` call the app (they take capacity); the timers only make a happening; a gateway item calls
+    somebody else and takes no capacity of the function.
     """
 
     DISCOVER = "discover"  #: call with stepId=step
     STEP = "step"  #: call with stepId=<hash>
     SLEEP = "sleep"  #: a sleep ends: TimerDue
     TIMEOUT = "timeout"  #: a wait expires: TimerDue
+    GATEWAY = "gateway"  #: the worker makes a request for a step: Fetched
 
 
 CALLS = frozenset({ItemKind.DISCOVER, ItemKind.STEP})

@@ -142,6 +142,22 @@ with e as materialized (
   where p.run_id = w.id and p.step_key = c.step_key
 )
 
+-- name: store_requests
+-- What gateway steps ask for, sealed.
+, new_requests as (
+  insert into gateway_calls (run_id, step_key, account_id, environment_id, sealed)
+  select w.id, q.step_key, w.account_id, w.environment_id, q.sealed
+  from unnest(:asked_n::int[], :asked_step::text[], :asked_sealed::bytea[]) as q (n, step_key, sealed) join win w on w.n = q.n
+  on conflict (run_id, step_key) do update set sealed = excluded.sealed
+)
+
+-- name: drop_requests
+-- Requests whose steps are settled.
+, old_requests as (
+  delete from gateway_calls g using unnest(:unasked_n::int[], :unasked_step::text[]) as c (n, step_key) join win w on w.n = c.n
+  where g.run_id = w.id and g.step_key = c.step_key
+)
+
 -- name: close_signals
 -- Names of signals whose waits have ended.
 , old_signals as (

@@ -105,3 +105,7 @@ select r.id from runs r where r.id = :run_id::uuid for no key update
 -- name: item_fences
 -- The fences of items whose runs are held.
 select i.id, i.fence, i.attempt from items i where i.id = any(:item_ids::uuid[]) for update
+
+-- name: gateway_call
+-- The sealed request of a gateway step.
+select g.sealed from gateway_calls g where g.run_id = :run_id::uuid and g.step_key = :step_key::text

@@ -9,6 +9,7 @@ from app.domain.run.effects import Effect, SetRequestVersion
 from app.domain.run.finish import conclude, start
 from app.domain.run.on_reply import parallel
 from app.domain.run.on_reply.discovery_request import discovery_request
+from app.domain.run.on_reply.gateway import gateway
 from app.domain.run.on_reply.invoke import invoke
 from app.domain.run.on_reply.lazy import lazy
 from app.domain.run.on_reply.run_complete import run_complete
@@ -33,8 +34,8 @@ HANDLERS: Mapping[OpCode, Callable[[Turn, Op], None]] = {
     OpCode.WAIT_FOR_EVENT: wait_for_event,
     OpCode.WAIT_FOR_SIGNAL: wait_for_signal,
     OpCode.INVOKE_FUNCTION: invoke,
-    OpCode.AI_GATEWAY: unsupported,
-    OpCode.GATEWAY: unsupported,
+    OpCode.AI_GATEWAY: gateway,
+    OpCode.GATEWAY: gateway,
     OpCode.RUN_COMPLETE: run_complete,
     OpCode.SYNC_RUN_COMPLETE: unsupported,
     OpCode.DISCOVERY_REQUEST: discovery_request,
