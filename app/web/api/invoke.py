@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 from litestar import Request, Response, Router, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath
 
 from app.domain.event import read_invoke
 from app.domain.ids import to_ulid
@@ -16,7 +18,12 @@ from app.web.site import Site
 
 
 @post("/invoke/{slug:str}", status_code=200)
-async def invoke(slug: str, request: Request[Any, Any, Any], tenant_scope: Scope, site: Site) -> Response[bytes]:
+async def invoke(
+    slug: FromPath[str],
+    request: Request[Any, Any, Any],
+    tenant_scope: NamedDependency[Scope],
+    site: NamedDependency[Site],
+) -> Response[bytes]:
     """Store the invoked event; its runs are found by its id. The same seed header again starts nothing twice."""
     view = await site.catalogue.view(tenant_scope)
     if slug not in view.by_slug:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from litestar import Request, Response, Router, post
+from litestar.di import NamedDependency
 
 from app.domain import canonical
 from app.domain.errors import Refused
@@ -18,7 +19,9 @@ from app.web.site import Site
 
 
 @post("/v1/signals", status_code=200)
-async def send_signal(request: Request[Any, Any, Any], tenant_scope: Scope, site: Site) -> Response[bytes]:
+async def send_signal(
+    request: Request[Any, Any, Any], tenant_scope: NamedDependency[Scope], site: NamedDependency[Site]
+) -> Response[bytes]:
     """Give the signal to the one run that waits for it; 404 when none does: signals are not kept."""
     body = canonical.decode(await request.body())
     signal = body.get("signal") if isinstance(body, dict) else None
