@@ -33,7 +33,7 @@ from app.logs import configure
 from app.store.db import Pool, open_engine_pool, open_page_pool
 from app.store.late_pool import LatePool
 from app.web import errors, health
-from app.web.api import checkpoint, invoke, register, runs, signals
+from app.web.api import cancellations, checkpoint, invoke, register, runs, signals
 from app.web.api.events import EventsDoor
 from app.web.assets import Assets, serve_asset
 from app.web.guards import DEPENDENCIES
@@ -57,6 +57,7 @@ ROUTERS: tuple[ControllerRouterHandler, ...] = (
     checkpoint.ROUTER,
     signals.ROUTER,
     invoke.ROUTER,
+    cancellations.ROUTER,
     # People.
     auth.ROUTER,
     run_pages.ROUTER,

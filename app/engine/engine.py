@@ -33,7 +33,7 @@ from app.engine.clock import DatabaseClock
 from app.engine.dispatch import Dispatch
 from app.engine.execute import Execute
 from app.engine.gateway import Gateway
-from app.engine.keepers import expire, recheck, rescue, sweep
+from app.engine.keepers import expire, orders, recheck, rescue, sweep
 from app.engine.queue import lease
 from app.engine.react import React
 from app.engine.transition import Committer, RunEnded, RunUnknown, change_run
@@ -170,6 +170,7 @@ class Engine:
             self._wake.set()
         if wrong := await sweep.run_once(self.cold_pool):
             self.wake(wrong)
+        await orders.run_once(self.cold_pool, self.clock, self._after_commit)
         await recheck.run_once(self.cold_pool, self.resume)
 
     async def resume(self, run_id: RunId, happening: Happening) -> None:
@@ -267,6 +268,8 @@ class Engine:
         reacted = await self.react.round(0 if self.execute.is_crowded else min(room, _REACT_ROOM))
         for hot, item in reacted.started:
             self.execute.start(hot, item)
+        if reacted.owes_look:
+            self._waits_opened.set()
         if reacted.left_ready:
             self.bell.ring()
         room = self.execute.room

@@ -19,10 +19,11 @@ from typing import Any
 
 import msgspec
 
-from app.domain.ids import RunId, to_ulid
+from app.domain.ids import RunId, derive_item_id, to_ulid
 from app.domain.protocol.reply import Failed, Finished, Ops, Reply
-from app.domain.run.happenings import Happening, Poisoned, Replied, TimerDue
-from app.domain.run.state import TIMERS, ItemKind
+from app.domain.run.happenings import DeadlineDue, Happening, Poisoned, Replied, TimerDue
+from app.domain.run.keys import START
+from app.domain.run.state import DEADLINES, TIMERS, ItemKind
 from app.engine import pause_points
 from app.engine.apply import Told
 from app.engine.catalogue import Catalogue, EnvironmentView
@@ -169,6 +170,8 @@ class Execute:
 
     async def _happening(self, hot: HotRun, item: LeasedItem, leased_at: float) -> tuple[Happening | None, Told | None]:
         """What the item brings about: a timer that came due, an app's answer, or nothing because it is no longer ours."""
+        if item.kind in DEADLINES:
+            return DeadlineDue(item.key, item.kind, is_calling=await self._is_calling(hot, item)), None
         if item.kind in TIMERS:
             return TimerDue(item.key), None
         if item.redeliveries >= _POISON:
@@ -210,6 +213,14 @@ class Execute:
             reply = Failed(msgspec.json.encode(error), "function_removed", no_retry=True, is_fatal=True)
             return Called(reply, 0, 0.0, "")
         return await self.dispatch.call(hot, item, known, view.signing_keys)
+
+    async def _is_calling(self, hot: HotRun, item: LeasedItem) -> bool:
+        """Whether the first call of a run whose start is due is under way: then it has started in time."""
+        if item.kind is not ItemKind.START_TIMEOUT:
+            return False
+        async with self.pool.acquire(timeout=10) as connection:
+            rows = await fetch(connection, named("cancel", "is_leased"), item=derive_item_id(hot.run.id, START))
+        return bool(rows)
 
     async def _still_ours(self, item: LeasedItem) -> bool:
         async with self.pool.acquire(timeout=10) as connection:

@@ -112,6 +112,7 @@ def hot_run(row: Any, retry_delay: timedelta | None, is_limited: bool) -> HotRun
         retry=RetryPolicy(row["max_attempts"], retry_delay),
         started_at=row["started_at"],
         is_quiet=row["is_quiet"],
+        finish_within=row["finish_within"],
         steps=steps,
         items=items,
     )

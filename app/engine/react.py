@@ -35,6 +35,7 @@ from app.domain.run.happenings import Happening
 from app.domain.run.state import ItemKind, RetryPolicy, Run
 from app.domain.scope import Scope
 from app.engine import pause_points
+from app.engine.arm import Fresh, arm, must_arm
 from app.engine.catalogue import Catalogue, EnvironmentView, KnownFunction
 from app.engine.clock import DatabaseClock
 from app.engine.hot import Facts, HotRun, LeasedItem
@@ -59,6 +60,8 @@ class Reacted:
     events: int = 0
     started: list[tuple[HotRun, LeasedItem]] = field(default_factory=list)
     left_ready: bool = False
+    #: Rules were set up that owe a look at events that came in meanwhile.
+    owes_look: bool = False
 
 
 @dataclass(slots=True)
@@ -106,6 +109,10 @@ class React:
                 if i < room and run.due_at is None and run.function.flow_key_id is None:
                     run.lease = _first_lease(run, self.clock.now())
             made = await self._create(connection, rows, new, answers)
+            armed = [run for run in new if run.hot.run.id in made and must_arm(run.function.function)]
+            if armed:
+                fresh = [Fresh(run.hot, run.function.function, run.received_at) for run in armed]
+                out.owes_look = await arm(connection, fresh)
             # Before the inbox rows go for good: a crash here repeats the wake-ups, and a closed wait ignores them.
             for run_id, happening in wakes:
                 await self.resume(run_id, happening)
@@ -186,6 +193,7 @@ class React:
             function_id=known.id,
             retry=RetryPolicy(known.function.max_attempts, self.retry_delay),
             is_quiet=row["name"] in (FINISHED, FAILED),
+            finish_within=known.function.timeouts.finish,
         )
         run = fold_all(run, begin(run, at=starts_at))
         facts = Facts(

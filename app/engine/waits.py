@@ -15,9 +15,10 @@ from app.domain import canonical
 from app.domain.ids import RunId
 from app.domain.matching import wait_matches, wait_value
 from app.domain.run.errors import as_memo, made_up
-from app.domain.run.happenings import Happening, Resumed
+from app.domain.run.happenings import CancelRequested, Happening, Resumed
 from app.store.named import fetch, named
 
+_CANCEL = "cancel"
 log = logging.getLogger(__name__)
 
 
@@ -51,11 +52,8 @@ async def waits_ended_by(connection: Any, row: Any) -> list[tuple[RunId, Happeni
     for pause in pauses:
         if event is None:
             event = msgspec.json.decode(row["payload"])
-        if (
-            pause["requested_at"] < row["received_at"]
-            and wait_matches(pause["expression"], event, row["received_at"])[0]
-        ):
-            found.append((pause["run_id"], Resumed(pause["step_key"], row["payload"].encode())))
+        if _is_in_time(pause, row) and wait_matches(pause["expression"], event, row["received_at"])[0]:
+            found.append((pause["run_id"], _ended(pause, row)))
     return found
 
 
@@ -68,9 +66,26 @@ async def recheck(connection: Any, pause: Any) -> Happening | None:
         name=pause["event_name"],
         since=pause["requested_at"],
     ):
+        # A rule is dated by the event that started its run, which is no reason to cancel it.
+        if pause["kind"] == _CANCEL and not _is_in_time(pause, row):
+            continue
         if wait_matches(pause["expression"], msgspec.json.decode(row["payload"]), row["received_at"])[0]:
-            return Resumed(pause["step_key"], row["payload"].encode())
+            return _ended(pause, row)
     return None
+
+
+def _is_in_time(pause: Any, row: Any) -> bool:
+    return bool(
+        pause["requested_at"] < row["received_at"]
+        and (pause["expires_at"] is None or row["received_at"] < pause["expires_at"])
+    )
+
+
+def _ended(pause: Any, row: Any) -> Happening:
+    """What the event is to the run: the memo of its step, or the end."""
+    if pause["kind"] == _CANCEL:
+        return CancelRequested("event")
+    return Resumed(pause["step_key"], row["payload"].encode())
 
 
 def _of_child(step_key: str, payload: str) -> Happening:

@@ -11,6 +11,7 @@ from app.domain.run.effects import Effect, Ignore
 from app.domain.run.happenings import (
     CancelRequested,
     Checkpointed,
+    DeadlineDue,
     Fetched,
     Happening,
     Poisoned,
@@ -19,7 +20,7 @@ from app.domain.run.happenings import (
     SignalRefused,
     TimerDue,
 )
-from app.domain.run.on_cancel import on_cancel, on_poisoned, on_signal_refused
+from app.domain.run.on_cancel import on_cancel, on_deadline, on_poisoned, on_signal_refused
 from app.domain.run.on_checkpoint import on_checkpoint
 from app.domain.run.on_gateway import on_fetched
 from app.domain.run.on_reply.failed import on_failed
@@ -49,6 +50,8 @@ def advance(run: Run, happening: Happening, now: datetime) -> list[Effect]:
             return on_resumed(turn, happening)
         case CancelRequested():
             return on_cancel(turn, happening)
+        case DeadlineDue():
+            return on_deadline(turn, happening)
         case Poisoned():
             return on_poisoned(turn, happening)
         case Fetched():

@@ -68,6 +68,8 @@ def start(turn: Turn) -> None:
     """The first answer moves the run from queued to running."""
     if turn.sheet.status is RunStatus.QUEUED:
         turn.add(StartRun())
+        if turn.run.finish_within is not None:
+            turn.add(EnqueueItem(keys.FINISH_TIMEOUT, ItemKind.FINISH_TIMEOUT, after=turn.run.finish_within))
 
 
 def retry_or_fail(turn: Turn, error: bytes, code: str) -> None:

@@ -30,7 +30,7 @@ from app.domain.run.effects import (
     StartRun,
     StoreRequest,
 )
-from app.domain.run.state import SETTLED, Item, ItemKind, Run, RunStatus, Step, StepState
+from app.domain.run.state import DEADLINES, SETTLED, Item, ItemKind, Run, RunStatus, Step, StepState
 
 
 def fold(run: Run, effect: Effect) -> Run:
@@ -116,7 +116,7 @@ class Sheet:
             case RetryStep():
                 self._retry(effect)
             case EnqueueItem():
-                if effect.key not in self.items:
+                if effect.key not in self.items and effect.kind not in DEADLINES:
                     self.items[effect.key] = Item(effect.key, effect.kind, effect.step_key)
                     self.discoveries += effect.kind is ItemKind.DISCOVER
             case RetryItem():

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from app.domain.protocol.opcodes import Op
 from app.domain.protocol.reply import Reply
+from app.domain.run.state import ItemKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,15 @@ class CancelRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadlineDue:
+    """The run should have started, or ended, by now: `kind` is the item's. `is_calling`: its first call is under way."""
+
+    item_key: str
+    kind: ItemKind
+    is_calling: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Poisoned:
     """The item killed or lost its worker too often and is set aside (F17)."""
 
@@ -77,4 +87,6 @@ class SignalRefused:
     item_key: str
 
 
-Happening = Replied | Checkpointed | TimerDue | Resumed | CancelRequested | Poisoned | Fetched | SignalRefused
+Happening = (
+    Replied | Checkpointed | TimerDue | Resumed | CancelRequested | DeadlineDue | Poisoned | Fetched | SignalRefused
+)

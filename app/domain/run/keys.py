@@ -10,6 +10,8 @@ from typing import Final
 from app.domain.ids import RunId, derive_uuid
 
 START: Final = "start"
+START_TIMEOUT: Final = "start_timeout"
+FINISH_TIMEOUT: Final = "finish_timeout"
 
 
 def discover(completed: int) -> str:
@@ -50,6 +52,11 @@ def timeout(step_key: str) -> str:
 def gateway(step_key: str) -> str:
     """The request that the worker makes for a step."""
     return f"gateway:{step_key}"
+
+
+def cancel(number: int) -> str:
+    """The wait for the event of a cancel rule; no step has such an id, SDKs' ids are hex."""
+    return f"cancel:{number}"
 
 
 def of_step(step_key: str) -> tuple[str, ...]:

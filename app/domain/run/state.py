@@ -82,11 +82,15 @@ class ItemKind(StrEnum):
     STEP = "step"  #: call with stepId=<hash>
     SLEEP = "sleep"  #: a sleep ends: TimerDue
     TIMEOUT = "timeout"  #: a wait expires: TimerDue
+    START_TIMEOUT = "start_timeout"  #: the run must have started: DeadlineDue
+    FINISH_TIMEOUT = "finish_timeout"  #: the run must have ended: DeadlineDue
     GATEWAY = "gateway"  #: the worker makes a request for a step: Fetched
 
 
 CALLS = frozenset({ItemKind.DISCOVER, ItemKind.STEP})
 TIMERS = frozenset({ItemKind.SLEEP, ItemKind.TIMEOUT})
+#: Items that end the run and move no step. They are no reason for a run to go on, so `Run.items` does not show them.
+DEADLINES = frozenset({ItemKind.START_TIMEOUT, ItemKind.FINISH_TIMEOUT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,8 @@ class Run:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     started_at: datetime | None = None
     max_steps: int = 1000
+    #: How long after its start the run is cancelled, None for never.
+    finish_within: timedelta | None = None
     #: True for runs of `inngest/function.finished` and `.failed`: they emit no such events (section 6).
     is_quiet: bool = False
     steps: Mapping[str, Step] = field(default_factory=dict)

@@ -24,7 +24,7 @@ from uuid import UUID, uuid4
 
 from app.adapters.http import MAX_BODY, Answer, CallFailed
 from app.domain.event import NewEvent, read_events
-from app.domain.ids import AccountId, EnvironmentId, to_ulid
+from app.domain.ids import AccountId, EnvironmentId, WorkerId, to_ulid
 from app.domain.protocol.registration import read_registration
 from app.domain.run.happenings import CancelRequested
 from app.domain.scope import Scope
@@ -32,6 +32,7 @@ from app.engine.catalogue import Catalogue
 from app.engine.clock import DatabaseClock
 from app.engine.engine import Engine, EngineSettings
 from app.engine.ingest import Ingest
+from app.engine.react import React
 from app.engine.sync import checks, register
 from app.engine.transition import change_run
 from app.store.db import Pool, open_engine_pool
@@ -276,6 +277,16 @@ class Stage:
             engine = Engine(self.pool, self.pool, self.apps, self.bell, Catalogue(self.pool, _no_keys), self.settings)
             self.engines.append(engine)
             await engine.start()
+
+    async def make_runs(self) -> None:
+        """React to what lies in the inbox without an engine: runs are made, nothing is called."""
+
+        async def never(_run_id: Any, _happening: Any) -> None:
+            raise AssertionError("nothing waits here")
+
+        react = React(self.pool, self.catalogue, self.clock, WorkerId(uuid4()), never)
+        while (await react.round(0)).events:
+            pass
 
     async def send(self, name: str, data: dict[str, Any] | None = None, **more: Any) -> UUID:
         """Store an event; its internal id."""

@@ -11,7 +11,20 @@ from app.store.named import joined, named
 
 FILES = sorted(p.stem for p in (Path(db.__file__).parent / "sql").glob("*.sql"))
 WHOLE = [(file, name) for file in FILES if file != "commit" for name in db.statements(file)]
-OPTIONAL = ["settle", "enqueue", "retry", "open_pauses", "close_pauses", "store_requests", "drop_requests", "close_signals", "free_slots", "history", "emit", "finish"]
+OPTIONAL = [
+    "settle",
+    "enqueue",
+    "retry",
+    "open_pauses",
+    "close_pauses",
+    "store_requests",
+    "drop_requests",
+    "close_signals",
+    "free_slots",
+    "history",
+    "emit",
+    "finish",
+]
 
 
 @pytest.mark.parametrize(("file", "name"), WHOLE)

@@ -1,6 +1,8 @@
 """Happenings other than answers, and that there is an answer to every one in every state."""
 
 import json
+from dataclasses import replace
+from datetime import timedelta
 from itertools import product
 
 import pytest
@@ -13,6 +15,7 @@ from app.domain.run.fold import fold_all
 from app.domain.run.happenings import (
     CancelRequested,
     Checkpointed,
+    DeadlineDue,
     Happening,
     Poisoned,
     Replied,
@@ -188,3 +191,24 @@ def test_a_refused_signal_fails_the_run_of_the_answer_and_an_answer_that_came_la
     assert isinstance(effects[-1], FinishRun)
     assert (effects[-1].status, effects[-1].code) == (RunStatus.FAILED, "signal_conflict")
     assert scene.happen(SignalRefused("start")) == [Ignore("ended")]
+
+
+def test_a_run_that_has_not_started_by_its_time_is_cancelled_and_one_that_has_only_loses_the_item() -> None:
+    due = DeadlineDue("start_timeout", ItemKind.START_TIMEOUT)
+    late = Scene().happen(due)
+    assert late == [FinishRun(RunStatus.CANCELLED, None, "start_timeout")]
+    assert Scene().happen(replace(due, is_calling=True)) == [SettleItem("start_timeout")]
+    scene = Scene()
+    scene.reply("start", planned("a"))
+    assert scene.happen(due) == [SettleItem("start_timeout")]
+    assert scene.items == ["step:a"]
+
+
+def test_the_time_to_finish_counts_from_the_first_answer_and_keeps_no_run_alive() -> None:
+    scene = Scene(fresh(finish_within=timedelta(hours=1)))
+    effects = scene.reply("start", planned("a"))
+    assert EnqueueItem("finish_timeout", ItemKind.FINISH_TIMEOUT, after=timedelta(hours=1)) in effects
+    assert scene.items == ["step:a"]
+    assert scene.happen(DeadlineDue("finish_timeout", ItemKind.FINISH_TIMEOUT)) == [
+        FinishRun(RunStatus.CANCELLED, None, "finish_timeout")
+    ]
