@@ -20,7 +20,7 @@ from app.domain.run.fold import fold
 from app.domain.run.state import CALLS, SETTLED, ItemKind, Run, StepKind
 from app.domain.scope import Scope
 from app.engine.hot import Facts, LeasedItem
-from app.engine.lifecycle import InternalEvent, event_of_invoke, events_of_end
+from app.engine.lifecycle import InternalEvent, event_of_defer, event_of_invoke, events_of_end
 from app.store.commit import Batch
 
 _encode = msgspec.json.encode
@@ -81,6 +81,7 @@ class _Writer:
         self.items: list[fx.EnqueueItem] = []
         self.pauses: list[tuple[object, ...]] = []
         self.requests: list[tuple[object, ...]] = []
+        self.defers: dict[str, fx.AddDefer] = {}
 
     def write(self) -> None:
         entry, n = self.entry, self.n
@@ -97,6 +98,8 @@ class _Writer:
             self.batch.open_pauses.extend(self.pauses)
             self.batch.store_requests.extend(self.requests)
         before, after = entry.run, self.run
+        if after.defers:
+            self.defer()
         error_name, error_message = _name_and_message(self.finish)
         self.batch.entries.append(
             (
@@ -166,6 +169,65 @@ class _Writer:
             case fx.StartRun():
                 self.starts = True
                 self.tell("run.started")
+            case fx.SaveStep() | fx.OpenStep() | fx.RetryStep():
+                self.step(effect)
+            case fx.EnqueueItem():
+                self.items.append(effect)
+            case fx.RetryItem():
+                self.batch.retry.append((self.n, self.item_id(effect.key), effect.attempt, effect.after))
+                self.free(effect.key)
+            case fx.ResetAttempt():
+                self.batch.retry.append((self.n, self.item_id(effect.key), 0, None))
+            case fx.SettleItem():
+                self.batch.settle.append((self.n, self.item_id(effect.key)))
+            case fx.OpenPause():
+                bound = stored_wait(effect.expression, self.entry.facts.event) if effect.expression else None
+                self.pauses.append(
+                    (
+                        self.n,
+                        effect.step_key,
+                        str(effect.kind),
+                        effect.event,
+                        bound.expression if bound else None,
+                        bound.path if bound else None,
+                        bound.value if bound else None,
+                        effect.signal,
+                        effect.correlation,
+                    )
+                )
+            case fx.ClosePause():
+                self.batch.close_pauses.append((self.n, effect.step_key))
+                self.unname(effect.step_key)
+                self.tell(f"wait.{effect.outcome}", effect.step_key)
+            case fx.AddDefer():
+                self.defers[effect.key] = effect
+            case fx.AbortDefer():
+                if effect.key not in self.defers:
+                    self.batch.abort_defers.append((self.n, effect.key))
+            case fx.StoreRequest():
+                if self.entry.seal is None:
+                    raise Bug("a gateway step was opened where nothing can be sealed", run_id=self.run.id)
+                sealed = self.entry.seal(effect.opts.decode(), self.entry.facts.scope)
+                self.requests.append((self.n, effect.step_key, sealed))
+            case fx.InvokeFunction():
+                self.emit(event_of_invoke(self.run, self.entry.facts, effect, self.now))
+            case fx.FinishRun():
+                self.end(effect)
+            case fx.Ignore():
+                self.tell("late", detail=_encode({"reason": effect.reason}))
+            case fx.LeaveGroup():
+                step = self.run.steps[effect.step_key]
+                self.put_step(
+                    step.key, step.kind, "", None, str(step.state), False, step.is_race, None, None, None, None
+                )
+            case fx.SetRequestVersion() | fx.SetPlanned() | fx.OpenGroup() | fx.CloseGroup():
+                pass  # columns of the run row, written from the folded state
+            case _:
+                assert_never(effect)
+
+    def step(self, effect: fx.SaveStep | fx.OpenStep | fx.RetryStep) -> None:
+        """A step is settled, opened, or will be tried again."""
+        match effect:
             case fx.SaveStep():
                 self.place += 1
                 self.forget_request(effect.step_key)
@@ -214,54 +276,6 @@ class _Writer:
                     None,
                     effect.error,
                 )
-            case fx.EnqueueItem():
-                self.items.append(effect)
-            case fx.RetryItem():
-                self.batch.retry.append((self.n, self.item_id(effect.key), effect.attempt, effect.after))
-                self.free(effect.key)
-            case fx.ResetAttempt():
-                self.batch.retry.append((self.n, self.item_id(effect.key), 0, None))
-            case fx.SettleItem():
-                self.batch.settle.append((self.n, self.item_id(effect.key)))
-            case fx.OpenPause():
-                bound = stored_wait(effect.expression, self.entry.facts.event) if effect.expression else None
-                self.pauses.append(
-                    (
-                        self.n,
-                        effect.step_key,
-                        str(effect.kind),
-                        effect.event,
-                        bound.expression if bound else None,
-                        bound.path if bound else None,
-                        bound.value if bound else None,
-                        effect.signal,
-                        effect.correlation,
-                    )
-                )
-            case fx.ClosePause():
-                self.batch.close_pauses.append((self.n, effect.step_key))
-                self.unname(effect.step_key)
-                self.tell(f"wait.{effect.outcome}", effect.step_key)
-            case fx.StoreRequest():
-                if self.entry.seal is None:
-                    raise Bug("a gateway step was opened where nothing can be sealed", run_id=self.run.id)
-                sealed = self.entry.seal(effect.opts.decode(), self.entry.facts.scope)
-                self.requests.append((self.n, effect.step_key, sealed))
-            case fx.InvokeFunction():
-                self.emit(event_of_invoke(self.run, self.entry.facts, effect, self.now))
-            case fx.FinishRun():
-                self.end(effect)
-            case fx.Ignore():
-                self.tell("late", detail=_encode({"reason": effect.reason}))
-            case fx.LeaveGroup():
-                step = self.run.steps[effect.step_key]
-                self.put_step(
-                    step.key, step.kind, "", None, str(step.state), False, step.is_race, None, None, None, None
-                )
-            case fx.SetRequestVersion() | fx.SetPlanned() | fx.OpenGroup() | fx.CloseGroup():
-                pass  # columns of the run row, written from the folded state
-            case _:
-                assert_never(effect)
 
     def end(self, effect: fx.FinishRun) -> None:
         """The run is over: what is open in it is closed, and others hear of it."""
@@ -274,6 +288,25 @@ class _Writer:
         self.tell(f"run.{effect.status}", detail=_end_detail(effect))
         for event in events_of_end(self.run, self.entry.facts, effect, self.now):
             self.emit(event)
+
+    def defer(self) -> None:
+        """Write the defers said in this entry, and start all that are pending when the run ends with it."""
+        states = self.run.defers
+        for key, said in self.defers.items():
+            event = event_of_defer(self.run, self.entry.facts, said, self.now)
+            state = "pending" if states[key].is_pending else "aborted" if said.defer.is_pending else "rejected"
+            if self.finish is not None and state == "pending":
+                state = "scheduled"
+                self.emit(event)
+            # What follows the time is always the same.
+            opening = event.payload[: event.payload.rindex(b'"ts":') + 5]
+            self.batch.add_defers.append(
+                (self.n, key, said.function, said.input.decode(), opening.decode(), event.id, state)
+            )
+        if self.finish is not None:
+            started = [key for key, one in states.items() if one.is_pending and key not in self.defers]
+            self.batch.start_defers.extend((self.n, key) for key in started)
+            self.entry.emits = self.entry.emits or bool(started)
 
     def put_step(
         self,

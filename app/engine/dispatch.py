@@ -6,6 +6,7 @@ user's payload is parsed or sorted again (D6).
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.adapters.http import Caller, CallFailed
@@ -14,6 +15,7 @@ from app.domain.protocol.addresses import call_url
 from app.domain.protocol.call import DISCOVERY, ServerKind, call_body, call_headers, must_fetch
 from app.domain.protocol.reply import Reply, read_reply, reply_from_transport
 from app.domain.protocol.signature import sign
+from app.domain.run.state import Defer
 from app.engine.catalogue import KnownFunction
 from app.engine.clock import DatabaseClock
 from app.engine.hot import HotRun, LeasedItem
@@ -64,6 +66,7 @@ class Dispatch:
                 steps=hot.memos.items(),
                 version=run.request_version,
                 use_api=use_api,
+                defers=_defers(run.defers) if run.defers else b"{}",
             )
 
         body = body_with(use_api=False)
@@ -95,3 +98,11 @@ class Dispatch:
             return Called(reply, 0, (time.perf_counter() - started) * 1000, request_id)
         reply = read_reply(answer.status, answer.headers, answer.body, now=self.clock.now())
         return Called(reply, answer.status, answer.millis, request_id)
+
+
+def _defers(defers: Mapping[str, Defer]) -> bytes:
+    """What a call says of defers: known ones are not said again, and pending ones may be aborted."""
+    parts = [
+        b'"%s":{"abortable":%s}' % (k.encode(), b"true" if defers[k].is_pending else b"false") for k in sorted(defers)
+    ]
+    return b"{" + b",".join(parts) + b"}"

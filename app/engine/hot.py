@@ -10,7 +10,7 @@ from typing import Any
 
 from app.domain.ids import AppId, EventId, FunctionId, ItemId, LaneId, LeaseId, RunId
 from app.domain.run.effects import Effect, SaveStep
-from app.domain.run.state import SETTLED, Item, ItemKind, RetryPolicy, Run, RunStatus, Step, StepKind, StepState
+from app.domain.run.state import SETTLED, Defer, Item, ItemKind, RetryPolicy, Run, RunStatus, Step, StepKind, StepState
 from app.domain.scope import Scope
 
 
@@ -115,6 +115,12 @@ def hot_run(row: Any, retry_delay: timedelta | None, is_limited: bool) -> HotRun
         finish_within=row["finish_within"],
         steps=steps,
         items=items,
+        defers={
+            key: Defer(state == "pending", 0 if state == "rejected" else size)
+            for key, state, size in zip(
+                row["defer_keys"] or (), row["defer_states"] or (), row["defer_sizes"] or (), strict=True
+            )
+        },
     )
     event: bytes = (row["event"] or "{}").encode()
     facts = Facts(

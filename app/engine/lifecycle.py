@@ -9,12 +9,13 @@ from app.domain import canonical
 from app.domain.errors import EventRefused, JsonRefused
 from app.domain.event import INVOKED, client_id_of, event_meta
 from app.domain.ids import EventId, derive_event_id, millis, to_ulid
-from app.domain.run.effects import FinishRun, InvokeFunction
+from app.domain.run.effects import AddDefer, FinishRun, InvokeFunction
 from app.domain.run.state import Run, RunStatus
 from app.engine.hot import Facts
 
 FINISHED = "inngest/function.finished"
 FAILED = "inngest/function.failed"
+DEFERRED = "inngest/deferred.schedule"
 CANCELLED = "inngest/function.cancelled"
 
 _STATUS_WORD = {RunStatus.COMPLETED: b"Completed", RunStatus.FAILED: b"Failed", RunStatus.CANCELLED: b"Cancelled"}
@@ -101,6 +102,21 @@ def event_of_invoke(run: Run, facts: Facts, invoke: InvokeFunction, now: datetim
         meta=event_meta(sessions) if isinstance(sessions, dict) else None,
         v=v if isinstance(v, str) else None,
     )
+
+
+def event_of_defer(run: Run, facts: Facts, defer: AddDefer, now: datetime) -> InternalEvent:
+    """The event that starts a deferred function: its input with the `_inngest` metadata its trigger asks for (section 6)."""
+    meta = {
+        "fn_slug": defer.function,
+        "parent_app_id": str(facts.app_id),
+        "parent_fn_id": str(facts.function_id),
+        "parent_fn_slug": facts.function_slug,
+        "parent_run_id": to_ulid(run.id),
+    }
+    data = canonical.encode({**canonical.decode(defer.input), "_inngest": meta})
+    sessions = event_meta(canonical.decode(defer.meta)) if defer.meta is not None else None
+    event_id = derive_event_id(run.id, f"defer:{defer.key}", now)
+    return _event(event_id, DEFERRED, None, millis(now), data, meta=sessions)
 
 
 def _event(

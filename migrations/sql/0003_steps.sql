@@ -27,7 +27,7 @@ create table gateway_calls (
   primary key (run_id, step_key)
 );
 
--- Runs to be started when their parent has ended.
+-- Functions to be started when their parent has ended. `opening` is the event up to its time, whose data holds the input.
 create table defers (
   run_id uuid not null,
   defer_key text not null,
@@ -35,6 +35,8 @@ create table defers (
   environment_id uuid not null,
   function_slug text not null,
   input text not null,
+  opening text not null,
+  event_id uuid not null,
   state text not null check (state in ('pending', 'aborted', 'scheduled', 'rejected')),
   created_at timestamptz not null default clock(),
   primary key (run_id, defer_key)
@@ -51,9 +53,8 @@ alter table items add constraint items_kind_check
 -- When it was due before its function was paused.
 alter table items add column held_due timestamptz;
 
--- How long after its start the run is cancelled, frozen with the run; and how many defers it has ever said.
+-- How long after its start the run is cancelled, frozen with the run.
 alter table runs add column finish_within interval;
-alter table runs add column defers integer not null default 0;
 
 -- Orders to cancel many runs; worked off in slices, and a filter on runs of their time that appear later.
 create table cancellations (

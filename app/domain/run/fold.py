@@ -4,11 +4,13 @@ A test reads runs back from Postgres and compares them with this. `version` is n
 one step of it, whatever the commit holds (`committed`). Times are the database's, so `started_at` stays as it is.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import assert_never
 
 from app.domain.run.effects import (
+    AbortDefer,
+    AddDefer,
     CloseGroup,
     ClosePause,
     Effect,
@@ -30,7 +32,7 @@ from app.domain.run.effects import (
     StartRun,
     StoreRequest,
 )
-from app.domain.run.state import DEADLINES, SETTLED, Item, ItemKind, Run, RunStatus, Step, StepState
+from app.domain.run.state import DEADLINES, SETTLED, Defer, Item, ItemKind, Run, RunStatus, Step, StepState
 
 
 def fold(run: Run, effect: Effect) -> Run:
@@ -61,6 +63,7 @@ class Sheet:
     __slots__ = (
         "_run",
         "completed",
+        "defers",
         "discoveries",
         "group",
         "is_planned",
@@ -84,6 +87,7 @@ class Sheet:
         self.state_bytes = run.state_bytes
         self.steps: dict[str, Step] = dict(run.steps)
         self.items: dict[str, Item] = dict(run.items)
+        self.defers: Mapping[str, Defer] = run.defers
 
     def read(self) -> Run:
         """The run as written so far."""
@@ -99,6 +103,7 @@ class Sheet:
             state_bytes=self.state_bytes,
             steps=self.steps,
             items=self.items,
+            defers=self.defers,
         )
 
     def write(self, effect: Effect) -> None:
@@ -138,6 +143,10 @@ class Sheet:
                 self.group, self.pending = None, 0
             case FinishRun():
                 self._finish(effect)
+            case AddDefer():
+                self.defers = {**self.defers, effect.key: effect.defer}
+            case AbortDefer():
+                self.defers = {**self.defers, effect.key: replace(self.defers[effect.key], is_pending=False)}
             case OpenPause() | ClosePause() | InvokeFunction() | StoreRequest() | Ignore():
                 pass  # rows of their own; the run does not show them
             case _:

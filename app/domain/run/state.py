@@ -119,6 +119,14 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class Defer:
+    """A function to be started at the run's end; not pending any more when aborted or rejected. `size` is its input's."""
+
+    is_pending: bool
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """`max_attempts` = retries + 1, 1 … 21. `fixed_delay` replaces the table of protocol 14.2 (dev and tests)."""
 
@@ -157,6 +165,7 @@ class Run:
     is_quiet: bool = False
     steps: Mapping[str, Step] = field(default_factory=dict)
     items: Mapping[str, Item] = field(default_factory=dict)
+    defers: Mapping[str, Defer] = field(default_factory=dict)
 
     @property
     def is_ended(self) -> bool:

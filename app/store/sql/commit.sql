@@ -158,6 +158,40 @@ with e as materialized (
   where g.run_id = w.id and g.step_key = c.step_key
 )
 
+-- name: add_defers
+-- Functions to be started when the run has ended.
+, new_defers as (
+  insert into defers (run_id, defer_key, account_id, environment_id, function_slug, input, opening, event_id, state)
+  select w.id, d.key, w.account_id, w.environment_id, d.slug, d.input, d.opening, d.event_id, d.state
+  from unnest(:defer_n::int[], :defer_key::text[], :defer_slug::text[], :defer_input::text[], :defer_opening::text[],
+              :defer_event::uuid[], :defer_state::text[]) as d (n, key, slug, input, opening, event_id, state)
+  join win w on w.n = d.n
+  on conflict (run_id, defer_key) do nothing
+)
+
+-- name: abort_defers
+, aborted_defers as (
+  update defers d set state = 'aborted' from unnest(:aborted_n::int[], :aborted_key::text[]) as a (n, key) join win w on w.n = a.n
+  where d.run_id = w.id and d.defer_key = a.key and d.state = 'pending'
+)
+
+-- name: start_defers
+-- The run has ended: its pending defers become events. Those said in this very entry are emitted like other events.
+, due_defers as (
+  update defers d set state = 'scheduled' from unnest(:started_n::int[], :started_key::text[]) as a (n, key) join win w on w.n = a.n
+  where d.run_id = w.id and d.defer_key = a.key and d.state = 'pending'
+  returning d.environment_id, d.account_id, d.event_id, d.opening
+), defer_events as (
+  insert into events (environment_id, id, received_at, account_id, name, ts, payload, source)
+  select d.environment_id, d.event_id, clock(), d.account_id, 'inngest/deferred.schedule', x.ts,
+    d.opening || x.ts || ',"user":{}}', 'internal'
+  from due_defers d cross join (select (extract(epoch from clock()) * 1000)::bigint as ts) x
+), defer_boxed as (
+  insert into inbox (environment_id, event_id, received_at, account_id)
+  select d.environment_id, d.event_id, clock(), d.account_id from due_defers d
+  on conflict (environment_id, event_id) do nothing
+)
+
 -- name: close_signals
 -- Names of signals whose waits have ended.
 , old_signals as (

@@ -78,7 +78,7 @@ select r.id, r.account_id, r.environment_id, r.app_id, r.function_id, r.function
   (select e.payload from events e where e.environment_id = r.environment_id and e.id = r.event_id
      and e.received_at = r.event_received_at) as event,
   s.keys, s.kinds, s.states, s.members, s.races, s.memos, i.keys as item_keys, i.kinds as item_kinds, i.steps as item_steps,
-  i.attempts as item_attempts, clock() as now
+  i.attempts as item_attempts, d.keys as defer_keys, d.states as defer_states, d.sizes as defer_sizes, clock() as now
 from runs r
 join functions f on f.id = r.function_id
 join environments v on v.id = r.environment_id
@@ -92,6 +92,10 @@ left join lateral (
   select array_agg(y.key) as keys, array_agg(y.kind) as kinds, array_agg(y.step_key) as steps, array_agg(y.attempt) as attempts
   from items y where y.run_id = r.id and y.kind not in ('start_timeout', 'finish_timeout')
 ) i on true
+left join lateral (
+  select array_agg(z.defer_key) as keys, array_agg(z.state) as states, array_agg(octet_length(z.input)) as sizes
+  from defers z where z.run_id = r.id
+) d on true
 where r.id = any(:run_ids::uuid[])
 
 -- name: lock_runs
