@@ -14,6 +14,7 @@ from uuid import UUID
 
 from app.domain.function import Function, function_of
 from app.domain.ids import EnvironmentId, FunctionId, LaneId, derive_uuid
+from app.domain.limits import PLANS, PlanLimits, plan_of
 from app.domain.matching import Trigger, TriggerIndex
 from app.domain.protocol.function_config import FunctionConfig, read_stored
 from app.domain.scope import Scope
@@ -53,6 +54,7 @@ class EnvironmentView:
     triggers: TriggerIndex[FunctionId]
     signing_keys: tuple[str, ...]
     loaded_at: float
+    plan: PlanLimits = PLANS["self_hosted"]
 
 
 class Catalogue:
@@ -118,6 +120,7 @@ class Catalogue:
             triggers,
             tuple(keys),
             time.monotonic(),
+            plan_of(environment["plan"]),
         )
 
 

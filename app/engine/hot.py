@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from app.domain.ids import AppId, EventId, FunctionId, ItemId, LaneId, LeaseId, RunId
+from app.domain.limits import plan_of
 from app.domain.run.effects import Effect, SaveStep
 from app.domain.run.state import SETTLED, Defer, Item, ItemKind, RetryPolicy, Run, RunStatus, Step, StepKind, StepState
 from app.domain.scope import Scope
@@ -97,6 +98,7 @@ def hot_run(row: Any, retry_delay: timedelta | None, is_limited: bool) -> HotRun
             strict=True,
         )
     }
+    plan = plan_of(row["plan"])
     run = Run(
         id=row["id"],
         function_id=row["function_id"],
@@ -111,6 +113,8 @@ def hot_run(row: Any, retry_delay: timedelta | None, is_limited: bool) -> HotRun
         state_bytes=row["state_bytes"],
         retry=RetryPolicy(row["max_attempts"], retry_delay),
         started_at=row["started_at"],
+        max_steps=plan.steps_per_run,
+        max_sleep=plan.max_sleep,
         is_quiet=row["is_quiet"],
         finish_within=row["finish_within"],
         steps=steps,

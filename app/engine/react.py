@@ -193,6 +193,8 @@ class React:
             function_id=known.id,
             retry=RetryPolicy(known.function.max_attempts, self.retry_delay),
             is_quiet=row["name"] in (FINISHED, FAILED),
+            max_steps=view.plan.steps_per_run,
+            max_sleep=view.plan.max_sleep,
             finish_within=known.function.timeouts.finish,
         )
         run = fold_all(run, begin(run, at=starts_at))

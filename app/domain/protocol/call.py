@@ -71,9 +71,14 @@ def call_body(
     return b"".join(parts)
 
 
-def must_fetch(body_bytes: int, sdk: str) -> bool:
-    """Whether a call of this size has to be sent with `use_api`. Go's SDK cannot fetch, so it gets everything (10.6)."""
-    return body_bytes > MAX_CALL_BYTES and not sdk.startswith("go:")
+def can_fetch(sdk: str) -> bool:
+    """Whether the SDK understands `use_api`. Go's does not: it would start from the beginning (10.6)."""
+    return not sdk.startswith("go:")
+
+
+def must_fetch(body_bytes: int, sdk: str, largest: int = MAX_CALL_BYTES) -> bool:
+    """Whether a call of this size has to be sent with `use_api`; `largest` is less for an app that took less."""
+    return body_bytes > min(largest, MAX_CALL_BYTES) and can_fetch(sdk)
 
 
 def call_headers(

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from app.domain.ids import FunctionId, RunId
+from app.domain.limits import MAX_SLEEP
 
 
 class RunStatus(StrEnum):
@@ -159,6 +160,8 @@ class Run:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     started_at: datetime | None = None
     max_steps: int = 1000
+    #: The longest sleep or wait of the account's plan.
+    max_sleep: timedelta = MAX_SLEEP
     #: How long after its start the run is cancelled, None for never.
     finish_within: timedelta | None = None
     #: True for runs of `inngest/function.finished` and `.failed`: they emit no such events (section 6).

@@ -74,7 +74,7 @@ select t.*, clock() as now from taken t
 select r.id, r.account_id, r.environment_id, r.app_id, r.function_id, r.function_version, r.lane_id, r.status, r.version,
   r.request_version, r.is_planned, r.is_quiet, r.completed, r.pending, r.group_key, r.discoveries, r.state_bytes,
   r.max_attempts, r.event_id, r.event_received_at, r.batch_size, r.parent_run_id, r.parent_step_key, r.queued_at,
-  r.started_at, r.ended_at, r.finish_within, f.slug, f.url, v.name as environment_name,
+  r.started_at, r.ended_at, r.finish_within, f.slug, f.url, v.name as environment_name, (select a.plan from accounts a where a.id = r.account_id) as plan,
   (select e.payload from events e where e.environment_id = r.environment_id and e.id = r.event_id
      and e.received_at = r.event_received_at) as event,
   s.keys, s.kinds, s.states, s.members, s.races, s.memos, i.keys as item_keys, i.kinds as item_kinds, i.steps as item_steps,

@@ -8,7 +8,6 @@ from litestar import Response, Router, delete, get
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from app.adapters.redis import RUN_CHANGED
 from app.domain.errors import Refused
 from app.domain.ids import RunId
 from app.domain.run.happenings import CancelRequested
