@@ -35,6 +35,8 @@ class KnownFunction:
     function: Function
     lane_id: LaneId
     flow_key_id: UUID | None = None
+    #: Its app is archived: it is not started any more, and its runs go on.
+    is_archived: bool = False
 
     @property
     def id(self) -> FunctionId:
@@ -108,6 +110,7 @@ class Catalogue:
         triggers = TriggerIndex(
             Trigger(known.id, trigger.event, trigger.expression)
             for known in functions.values()
+            if not known.is_archived
             for trigger in known.function.triggers
             if trigger.event
         )
@@ -116,7 +119,7 @@ class Catalogue:
             environment["name"],
             environment["catalogue_version"],
             functions,
-            {known.function.slug: known for known in functions.values()},
+            {known.function.slug: known for known in functions.values() if not known.is_archived},
             triggers,
             tuple(keys),
             time.monotonic(),
@@ -151,5 +154,8 @@ def _known(row: Any) -> KnownFunction:
         is_paused=row["paused_at"] is not None,
     )
     return KnownFunction(
-        function, lane_of(row["id"]), flow_key_of(row["id"]) if concurrency_cap(function) is not None else None
+        function,
+        lane_of(row["id"]),
+        flow_key_of(row["id"]) if concurrency_cap(function) is not None else None,
+        row["archived_at"] is not None,
     )

@@ -26,7 +26,7 @@ from app.domain.run.keys import START
 from app.domain.run.state import DEADLINES, TIMERS, ItemKind
 from app.engine import pause_points
 from app.engine.apply import Told
-from app.engine.catalogue import Catalogue, EnvironmentView
+from app.engine.catalogue import Catalogue, EnvironmentView, KnownFunction
 from app.engine.clock import DatabaseClock
 from app.engine.dispatch import Called, Dispatch
 from app.engine.gateway import Gateway
@@ -186,6 +186,9 @@ class Execute:
             self._unsent.pop(item.id, None)
         if hot.run.is_ended:
             return None, None
+        known = view.functions.get(hot.facts.function_id)
+        if known is not None and known.function.is_paused and await self._park(known, item):
+            return None, None
         if item.kind is ItemKind.GATEWAY:
             return await self.gateway.perform(hot, item)
         started_at = self.clock.now()
@@ -213,6 +216,12 @@ class Execute:
             reply = Failed(msgspec.json.encode(error), "function_removed", no_retry=True, is_fatal=True)
             return Called(reply, 0, 0.0, "")
         return await self.dispatch.call(hot, item, known, view.signing_keys)
+
+    async def _park(self, known: KnownFunction, item: LeasedItem) -> bool:
+        """Put an item of a paused function aside; false when the function goes on already."""
+        async with self.pool.acquire(timeout=10) as connection:
+            rows = await fetch(connection, named("pause", "park"), function=known.id, item=item.id, fence=item.fence)
+        return bool(rows)
 
     async def _is_calling(self, hot: HotRun, item: LeasedItem) -> bool:
         """Whether the first call of a run whose start is due is under way: then it has started in time."""

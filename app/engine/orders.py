@@ -64,15 +64,11 @@ async def place(
     if expression is not None:
         compile_expression(expression, ("event",))
     async with pool.acquire(timeout=2) as connection:
-        now = await connection.fetchval("select clock()")
-        rows = await fetch(
+        return await insert(
             connection,
-            named("cancel", "order"),
-            id=ulid_of(millis(now), uuid.uuid4().bytes[:10]),
-            account=scope.account_id,
-            environment=scope.environment_id,
-            app=function.app_id,
-            function=function.id,
+            scope,
+            app_id=function.app_id,
+            function_id=function.id,
             slug=function.slug,
             app_name=function.app_name,
             after=after,
@@ -81,6 +77,21 @@ async def place(
             cause=cause,
             due_at=due_at,
         )
+
+
+async def insert(connection: Any, scope: Scope, **columns: Any) -> Any:
+    """The row of an order; `columns` are those of `order` (sql/cancel.sql) by name."""
+    now = await connection.fetchval("select clock()")
+    rows = await fetch(
+        connection,
+        named("cancel", "order"),
+        id=ulid_of(millis(now), uuid.uuid4().bytes[:10]),
+        account=scope.account_id,
+        environment=scope.environment_id,
+        app=columns.pop("app_id"),
+        function=columns.pop("function_id"),
+        **columns,
+    )
     return rows[0]
 
 

@@ -150,7 +150,7 @@ class React:
             correlation = meta.get("correlation_id")
             parent = _parent(correlation)
             known = view.by_slug.get(wanted) or _by_uuid(view, wanted)
-            if known is None:
+            if known is None or known.is_archived:
                 if parent:
                     wakes.append((parent[0], child_refused(parent[1], f"could not find function with ID: {wanted}")))
                 return
