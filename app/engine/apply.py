@@ -37,6 +37,8 @@ class Told:
     attempt: int | None = None
     started_at: datetime | None = None
     detail: bytes | None = None
+    #: When the answer came in, by the database's clock as this process knows it.
+    heard_at: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -54,6 +56,8 @@ class Entry:
     #: How many successors that worker may take.
     room: int = 0
     expects_version: bool = True
+    #: When the answer came in: waits it opens count from then, not from the commit (I14). None: from the commit.
+    heard_at: datetime | None = None
     #: Seals what may hold credentials, for one tenant; only workers, whose answers open gateway steps, have one.
     seal: Callable[[str, Scope], bytes] | None = None
     #: Filled by `write`: the state after, and the items now leased to `worker_id`.
@@ -193,6 +197,7 @@ class _Writer:
                         bound.value if bound else None,
                         effect.signal,
                         effect.correlation,
+                        self.entry.heard_at,
                     )
                 )
             case fx.ClosePause():

@@ -193,6 +193,7 @@ class Execute:
             return await self.gateway.perform(hot, item)
         started_at = self.clock.now()
         called = await self._call(hot, item, view)
+        heard_at = hot.heard(self.clock.now())
         await pause_points.reached("call.after", [hot.run.id])
         queued_ms = (started_at - item.due_at) / timedelta(milliseconds=1) if item.due_at else 0.0
         told = Told(
@@ -202,6 +203,7 @@ class Execute:
             item.attempt,
             started_at,
             _detail(item, called, max(0.0, queued_ms)),
+            heard_at,
         )
         return Replied(item.key, called.reply), told
 

@@ -58,9 +58,18 @@ class HotRun:
     run: Run
     facts: Facts
     memos: dict[str, bytes] = field(default_factory=dict)
+    #: The database's time of the newest commit or read: everything that the run has seen came in before it.
+    seen_at: datetime | None = None
 
-    def remember(self, run: Run, effects: list[Effect], version: int) -> None:
+    def heard(self, now: datetime) -> datetime:
+        """When an answer that is here now was heard. `now` is a guess that may lag; it never reaches behind what the
+        run has seen, or a wait could be ended by the event that ended the one before it.
+        """
+        return now if self.seen_at is None else max(now, self.seen_at)
+
+    def remember(self, run: Run, effects: list[Effect], version: int, now: datetime) -> None:
         """Take over what a commit has written: only after it answered "won" (rule 3)."""
+        self.seen_at = now
         for effect in effects:
             if isinstance(effect, SaveStep):
                 self.memos.setdefault(effect.step_key, effect.memo)
@@ -142,4 +151,4 @@ def hot_run(row: Any, retry_delay: timedelta | None, is_limited: bool) -> HotRun
         parent_run_id=row["parent_run_id"],
         parent_step_key=row["parent_step_key"],
     )
-    return HotRun(run, facts, memos)
+    return HotRun(run, facts, memos, row["now"])

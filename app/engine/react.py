@@ -213,7 +213,9 @@ class React:
             parent_run_id=parent[0] if parent else None,
             parent_step_key=parent[1] if parent else None,
         )
-        return _NewRun(HotRun(run, facts), None, known, row["name"], received, row["client_id"], starts_at)
+        return _NewRun(
+            HotRun(run, facts, seen_at=received), None, known, row["name"], received, row["client_id"], starts_at
+        )
 
     async def _create(
         self, connection: Any, rows: list[Any], new: list[_NewRun], answers: list[tuple[Any, ...]]

@@ -223,11 +223,22 @@ class Committer:
             if pending.lease is not None:
                 leases.append(pending.lease)
             room += pending.room
-        return Entry(hot.run, hot.facts, effects, leases, told, self.worker_id if room else None, room, seal=self.seal)
+        heard = [one.heard_at for one in told if one.heard_at is not None]
+        return Entry(
+            hot.run,
+            hot.facts,
+            effects,
+            leases,
+            told,
+            self.worker_id if room else None,
+            room,
+            heard_at=min(heard, default=None),
+            seal=self.seal,
+        )
 
     def _resolve(self, group: list[Pending], entry: Entry, answer: Won) -> None:
         assert entry.after is not None
-        group[0].hot.remember(entry.after, entry.effects, answer.version)
+        group[0].hot.remember(entry.after, entry.effects, answer.version, answer.now)
         # All successors go to one driver: it starts the others.
         for i, pending in enumerate(group):
             if not pending.future.done():

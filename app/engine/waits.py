@@ -66,8 +66,8 @@ async def recheck(connection: Any, pause: Any) -> Happening | None:
         name=pause["event_name"],
         since=pause["requested_at"],
     ):
-        # A rule is dated by the event that started its run, which is no reason to cancel it.
-        if pause["kind"] == _CANCEL and not _is_in_time(pause, row):
+        # A rule is dated by the event that started its run, which is no reason to cancel it; a first wait may be too.
+        if not _is_in_time(pause, row):
             continue
         if wait_matches(pause["expression"], msgspec.json.decode(row["payload"]), row["received_at"])[0]:
             return _ended(pause, row)

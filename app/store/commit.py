@@ -42,7 +42,8 @@ _PARTS: dict[str, tuple[str, ...]] = {
     "enqueue": tuple(f"new_{c}" for c in ("n", "id", "key", "kind", "step", "at", "after", "lease", "worker")),
     "retry": tuple(f"again_{c}" for c in ("n", "id", "attempt", "after")),
     "open_pauses": tuple(
-        f"pause_{c}" for c in ("n", "step", "kind", "event", "expression", "path", "value", "signal", "correlation")
+        f"pause_{c}"
+        for c in ("n", "step", "kind", "event", "expression", "path", "value", "signal", "correlation", "requested")
     ),
     "close_pauses": ("closed_n", "closed_step"),
     "store_requests": ("asked_n", "asked_step", "asked_sealed"),

@@ -128,10 +128,10 @@ with e as materialized (
   insert into pauses (run_id, step_key, account_id, environment_id, kind, event_name, expression, match_path, match_value,
                       signal, correlation, requested_at)
   select w.id, p.step_key, w.account_id, w.environment_id, p.kind, p.event_name, p.expression, p.match_path, p.match_value,
-         p.signal, p.correlation, clock()
+         p.signal, p.correlation, least(coalesce(p.requested_at, clock()), clock())
   from unnest(:pause_n::int[], :pause_step::text[], :pause_kind::text[], :pause_event::text[], :pause_expression::text[],
-              :pause_path::text[], :pause_value::text[], :pause_signal::text[], :pause_correlation::text[])
-         as p (n, step_key, kind, event_name, expression, match_path, match_value, signal, correlation)
+              :pause_path::text[], :pause_value::text[], :pause_signal::text[], :pause_correlation::text[], :pause_requested::timestamptz[])
+         as p (n, step_key, kind, event_name, expression, match_path, match_value, signal, correlation, requested_at)
   join win w on w.n = p.n
   on conflict (run_id, step_key) do nothing
 )
