@@ -160,7 +160,7 @@ KNOWN: tuple[Known, ...] = (
 )
 """Every setting there is; `docs/settings.md` and a test follow this table."""
 
-_OTHERS = ("STEPWELL_SDK_", "STEPWELL_TEST_")
+_OTHERS = ("STEPWELL_SDK_", "STEPWELL_TEST_", "STEPWELL_KILL_AT")
 """Beginnings of variables that belong to the SDK and to the tests, not to the server."""
 _BY_NAME = {known.name: known for known in KNOWN}
 

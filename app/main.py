@@ -15,13 +15,14 @@ from litestar.di import Provide
 from litestar.types import ASGIApp, ControllerRouterHandler
 
 from app.accounts.bootstrap import DEV_SCOPE, ensure_dev_tenant
+from app.accounts.branches import Branches
 from app.accounts.passwords import Passwords
 from app.accounts.resolve import Bearers, EventKeys, SigningKeys
-from app.adapters.http import AiohttpCaller
+from app.adapters.outgoing import Outgoing
 from app.adapters.redis import Bell
 from app.adapters.sealing import Sealer
 from app.config import Mode, Settings, load
-from app.domain.addresses import Gate
+from app.domain.addresses import gate_around
 from app.domain.limits import PLANS
 from app.domain.scope import Scope
 from app.engine.catalogue import Catalogue
@@ -33,7 +34,7 @@ from app.logs import configure
 from app.store.db import Pool, open_engine_pool, open_page_pool
 from app.store.late_pool import LatePool
 from app.web import errors, health
-from app.web.api import cancellations, checkpoint, invoke, register, runs, signals
+from app.web.api import cancellations, checkpoint, invoke, openapi, register, runs, signals, v2
 from app.web.api.events import EventsDoor
 from app.web.assets import Assets, serve_asset
 from app.web.guards import DEPENDENCIES
@@ -58,6 +59,9 @@ ROUTERS: tuple[ControllerRouterHandler, ...] = (
     signals.ROUTER,
     invoke.ROUTER,
     cancellations.ROUTER,
+    v2.ROUTER,
+    v2.LONG_ROUTER,
+    *openapi.HANDLERS,
     # People.
     auth.ROUTER,
     run_pages.ROUTER,
@@ -84,11 +88,12 @@ def create_app(settings: Settings | None = None, *, routers: Sequence[Controller
     application.state.site = site
     application.state.assets = assets
     application.state.signals = Signals(site.bell.subscribe)
+    application.state.openapi = openapi.text(application)
     application.state.settings = settings
     # Around everything, so that answers to unknown paths have the headers too.
     headed = Headers(application.asgi_handler, is_dev=site.is_dev, is_https=site.is_https)
     application.asgi_handler = _with_events(
-        headed, EventsDoor(site.events, site.event_keys, site.server_kind, _max_event_bytes)
+        headed, EventsDoor(site.events, site.event_keys, site.branches, site.server_kind, _max_event_bytes)
     )
     return application
 
@@ -145,6 +150,14 @@ def make_site(settings: Settings) -> Site:
         changes=Changes(ingest, clock, settings.retry_delay),
         clock=clock,
         catalogue=Catalogue(ingest, signing_keys.of),
+        branches=Branches(ingest),
+        outgoing=Outgoing(
+            gate_around(
+                listens_at=(settings.host, settings.port),
+                services=(settings.database_url, settings.redis_url, settings.base_url),
+                allow_private=settings.allow_private_apps or is_dev,
+            )
+        ),
     )
 
 
@@ -158,6 +171,7 @@ async def _lifespan(application: Litestar) -> AsyncIterator[None]:
         async with _discovery(site, application.state.settings), listening(application.state.signals):
             yield
     finally:
+        await site.outgoing.close()
         await site.events.stop()
         await site.changes.stop()
         await site.bell.close()
@@ -172,12 +186,10 @@ async def _discovery(site: Site, settings: Settings) -> AsyncIterator[None]:
     if not site.is_dev or not (settings.discovery or settings.app_urls):
         yield
         return
-    caller = AiohttpCaller(Gate(allow_private=True))
-    discovery = Discovery(site.ingest, caller, DEV_SCOPE, settings.app_urls, settings.discovery, settings.port)
+    discovery = Discovery(site.ingest, site.outgoing, DEV_SCOPE, settings.app_urls, settings.discovery, settings.port)
     task = asyncio.create_task(discovery.run())
     try:
         yield
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await caller.close()

@@ -1,18 +1,40 @@
 """Fixtures that every tier may use: real servers, a database of one's own, a folder the servers can reach."""
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped]
 
 from tests.servers import TestServers, cloned_database, run_folder, shared_servers
 
 _DATABASES = count(1)
+_WORLD = re.compile(r"tests/protocol/[^\[]*\[(\w+-\w+)")
+"""The name of a protocol case, up to its SDK and mode."""
+
+
+class _Scheduling(LoadGroupScheduling):  # type: ignore[misc]
+    """Sends all protocol cases of one SDK and mode to one process, which starts their server and apps once.
+
+    The plugin's own groups do not work: it writes them into a private name of the test that pytest 9.2 no longer reads.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        world = _WORLD.match(nodeid)
+        return f"protocol {world[1]}" if world else str(super()._split_scope(nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _Scheduling:
+    """Tell the parallel test run who decides where a test goes."""
+    return _Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import asyncio
 import logging
 import os
 import signal
-from urllib.parse import urlsplit
 
 import uvloop
 
@@ -18,7 +17,8 @@ from app.adapters.http import AiohttpCaller
 from app.adapters.redis import Bell
 from app.adapters.sealing import Sealer
 from app.config import Mode, Settings, load
-from app.domain.addresses import Gate
+from app.domain.addresses import gate_around
+from app.engine import pause_points
 from app.engine.catalogue import Catalogue
 from app.engine.engine import Engine, EngineSettings
 from app.logs import configure
@@ -34,16 +34,6 @@ _ENGINE_CONNECTIONS, _COLD_CONNECTIONS = 4, 3
 _GRACE_S = 25.0
 
 
-def gate_of(settings: Settings) -> Gate:
-    """What may be called: private addresses only where the settings say so, our own services never."""
-    own = {(settings.host, settings.port)}
-    for url, default in ((settings.database_url, 5432), (settings.redis_url, 6379), (settings.base_url, 443)):
-        parts = urlsplit(url)
-        if parts.hostname:
-            own.add((parts.hostname, parts.port or (80 if parts.scheme == "http" else default)))
-    return Gate(allow_private=settings.allow_private_apps or settings.mode is Mode.DEV, own_addresses=frozenset(own))
-
-
 async def run(settings: Settings) -> None:
     """Work until told to stop."""
     stop = asyncio.Event()
@@ -55,8 +45,14 @@ async def run(settings: Settings) -> None:
     await pool.start()
     await cold.start()
     bell = Bell(settings.redis_url)
-    caller = AiohttpCaller(gate_of(settings))
     is_dev = settings.mode is Mode.DEV
+    caller = AiohttpCaller(
+        gate_around(
+            listens_at=(settings.host, settings.port),
+            services=(settings.database_url, settings.redis_url, settings.base_url),
+            allow_private=settings.allow_private_apps or is_dev,
+        )
+    )
     sealer = Sealer(settings.secret_key)
     catalogue = Catalogue(pool, SigningKeys(cold, sealer).of)
     engine = Engine(
@@ -99,6 +95,7 @@ def main() -> None:
     """Entry of `stepwell worker` and of the supervisor's children."""
     settings = load(os.environ)
     configure(settings)
+    pause_points.arm(os.environ, settings.data_dir)
     uvloop.run(run(settings))
 
 

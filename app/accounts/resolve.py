@@ -142,6 +142,11 @@ class Remembered(Generic[K, V]):
         # Shielded: one who stops waiting must not stop the others.
         return await asyncio.shield(asking)
 
+    def forget(self, key: K) -> None:
+        """Ask again at the next opportunity: the answer was just changed by this process."""
+        self._yes.pop(key, None)
+        self._no.pop(key, None)
+
     async def _learn(self, key: K, asked_at: float) -> V | None:
         try:
             answer = await self._ask(key)

@@ -6,6 +6,7 @@ import os
 import click
 
 from app.config import load
+from app.engine import pause_points
 
 
 @click.command()
@@ -18,6 +19,7 @@ def web(host: str | None, port: int | None) -> None:
     if port is not None:
         os.environ["STEPWELL_PORT"] = str(port)
     settings = load(os.environ)
+    pause_points.arm(os.environ, settings.data_dir)
     uvicorn = importlib.import_module("uvicorn")
     uvicorn.run(
         "app.main:create_app",

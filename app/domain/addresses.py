@@ -7,6 +7,7 @@ parts of every URL before that.
 
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from urllib.parse import urlsplit
 
 IPAddress = IPv4Address | IPv6Address
 
@@ -186,3 +187,17 @@ def _unwrapped(text: str) -> IPAddress | None:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         return address.ipv4_mapped
     return address
+
+
+#: Ports of our services whose URLs name none.
+_PORTS = {"postgresql": 5432, "postgres": 5432, "redis": 6379, "rediss": 6379, "http": 80, "https": 443}
+
+
+def gate_around(*, listens_at: tuple[str, int], services: tuple[str, ...], allow_private: bool) -> Gate:
+    """The gate of a process that listens at (host, port) and uses these services by URL: none of them is an app."""
+    own = {listens_at}
+    for url in services:
+        parts = urlsplit(url)
+        if parts.hostname:
+            own.add((parts.hostname, parts.port or _PORTS.get(parts.scheme, 443)))
+    return Gate(allow_private=allow_private, own_addresses=frozenset(own))

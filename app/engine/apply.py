@@ -37,8 +37,6 @@ class Told:
     attempt: int | None = None
     started_at: datetime | None = None
     detail: bytes | None = None
-    #: When the answer came in, by the database's clock as this process knows it.
-    heard_at: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -56,8 +54,10 @@ class Entry:
     #: How many successors that worker may take.
     room: int = 0
     expects_version: bool = True
-    #: When the answer came in: waits it opens count from then, not from the commit (I14). None: from the commit.
+    #: When the engine heard of what happened: waits count from then (rule 15). None: from the commit.
     heard_at: datetime | None = None
+    #: Whether calls of the function take slots, as far as the run or the process knows.
+    is_limited: bool = False
     #: Seals what may hold credentials, for one tenant; only workers, whose answers open gateway steps, have one.
     seal: Callable[[str, Scope], bytes] | None = None
     #: Filled by `write`: the state after, and the items now leased to `worker_id`.
@@ -179,6 +179,7 @@ class _Writer:
                 self.items.append(effect)
             case fx.RetryItem():
                 self.batch.retry.append((self.n, self.item_id(effect.key), effect.attempt, effect.after))
+                self.batch.wake.append((self.n, None, effect.after, None))
                 self.free(effect.key)
             case fx.ResetAttempt():
                 self.batch.retry.append((self.n, self.item_id(effect.key), 0, None))
@@ -202,7 +203,6 @@ class _Writer:
                 )
             case fx.ClosePause():
                 self.batch.close_pauses.append((self.n, effect.step_key))
-                self.unname(effect.step_key)
                 self.tell(f"wait.{effect.outcome}", effect.step_key)
             case fx.AddDefer():
                 self.defers[effect.key] = effect
@@ -267,15 +267,16 @@ class _Writer:
                 )
                 self.tell("step.opened", effect.step_key)
             case fx.RetryStep():
-                step = self.run.steps.get(effect.step_key)
+                # A member of the pending set that is tried again is still one.
+                before = self.run.steps.get(effect.step_key)
                 self.put_step(
                     effect.step_key,
                     effect.kind,
                     effect.name,
                     None,
                     "retrying",
-                    step is not None and step.is_member,
-                    step is not None and step.is_race,
+                    before is not None and before.is_member,
+                    before is not None and before.is_race,
                     None,
                     None,
                     None,
@@ -287,7 +288,6 @@ class _Writer:
         self.finish = effect
         for step in self.run.steps.values():
             if step.state not in SETTLED:
-                self.unname(step.key)
                 self.forget_request(step.key)
                 self.put_step(step.key, step.kind, "", None, "cancelled", False, step.is_race, None, None, None, None)
         self.tell(f"run.{effect.status}", detail=_end_detail(effect))
@@ -343,11 +343,6 @@ class _Writer:
             _str(error),
         )
 
-    def unname(self, step_key: str) -> None:
-        """A wait for a signal gives its name back."""
-        if self.run.steps[step_key].kind is StepKind.WAIT_FOR_SIGNAL:
-            self.batch.close_signals.append((self.n, step_key))
-
     def forget_request(self, step_key: str) -> None:
         """A gateway step is settled: what it asked for goes, and the credentials in it."""
         step = self.run.steps.get(step_key)
@@ -356,7 +351,7 @@ class _Writer:
 
     def free(self, item_key: str) -> None:
         """The lease of an item ends here, and with it the slots it holds."""
-        if self.entry.facts.is_limited:
+        if self.entry.is_limited:
             for lease in self.entry.leases:
                 if lease.key == item_key:
                     self.batch.free_slots.append((self.n, lease.lease_id))
@@ -365,15 +360,11 @@ class _Writer:
         """Write new items; calls due now go to the worker that asked, the first under the lease it already has (rule 12)."""
         entry = self.entry
         settled = {e.key for e in entry.effects if isinstance(e, fx.SettleItem)}
-        # Leases of timers and requests hold no slots, so where slots count they are no right to call.
-        spare = [
-            lease.lease_id
-            for lease in entry.leases
-            if lease.key in settled and (lease.kind in CALLS or not entry.facts.is_limited)
-        ]
+        # Only the leases of calls hold slots: under another one no call may go on.
+        spare = [lease.lease_id for lease in entry.leases if lease.key in settled and lease.kind in CALLS]
         now_calls = [q for q in self.items if q.kind in CALLS and q.at is None and not q.after]
         may_take = entry.room if entry.worker_id else 0
-        if entry.facts.is_limited:
+        if entry.is_limited:
             may_take = min(may_take, 1) if len(now_calls) == 1 and len(spare) == 1 else 0
         for item in self.items:
             item_id = self.item_id(item.key)
@@ -381,6 +372,8 @@ class _Writer:
             if may_take > 0 and item.kind in CALLS and item.at is None and not item.after:
                 may_take -= 1
                 lease_id = spare.pop(0) if spare else LeaseId(uuid.uuid4())
+                if entry.is_limited:
+                    self.batch.hand_over.append((self.n, lease_id))
                 entry.successors.append(
                     LeasedItem(item_id, item.key, ItemKind(item.kind), item.step_key, 0, 1, lease_id, due_at=self.now)
                 )
@@ -399,7 +392,9 @@ class _Writer:
                     entry.worker_id if lease_id else None,
                 )
             )
-        if entry.facts.is_limited:
+            if lease_id is None or entry.is_limited:
+                self.batch.wake.append((self.n, item.at, item.after, lease_id))
+        if entry.is_limited:
             self.batch.free_slots.extend((self.n, lease_id) for lease_id in spare)
 
 

@@ -21,6 +21,7 @@ from app.domain.run.advance import advance
 from app.domain.run.effects import Ignore
 from app.domain.run.happenings import Happening
 from app.domain.scope import Scope
+from app.engine import pause_points
 from app.engine.apply import Entry, write
 from app.engine.clock import DatabaseClock
 from app.engine.hot import HotRun, hot_run
@@ -51,7 +52,6 @@ class Changes:
     pool: Pool
     clock: DatabaseClock
     retry_delay: timedelta | None = None
-    is_limited: Callable[[Any], bool] = lambda _function_id: False
     _queue: deque[_Asked] = field(default_factory=deque)
     _open: set[RunId] = field(default_factory=set)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -118,7 +118,6 @@ class Changes:
                 asked.happening,
                 clock=self.clock,
                 retry_delay=self.retry_delay,
-                is_limited=self.is_limited,
                 item=asked.item,
                 scope=asked.scope,
             )
@@ -139,6 +138,7 @@ class Changes:
             held = [r["id"] for r in await fetch(connection, named("lease", "lock_runs"), run_ids=list(by_run))]
             if not held:
                 return batch
+            await pause_points.reached("change.locked", held)
             rows = await fetch(connection, named("lease", "load"), run_ids=held, with_memos=False)
             item_ids = [by_run[r].item[0] for r in held if by_run[r].item is not None]  # type: ignore[index]
             found = await fetch(connection, named("lease", "item_fences"), item_ids=item_ids)
@@ -155,6 +155,8 @@ class Changes:
             if entries:
                 won = await commit(connection, rows_of, uuid.uuid4())
                 done += [entries[n] for n in won]
+        if entries:
+            await pause_points.reached("change.committed", [asked.run_id for asked, _ in entries])
         finished = {asked.run_id for asked, _ in done}
         for asked, outcome in done:
             if asked.future.done():
@@ -169,7 +171,7 @@ class Changes:
         """The entry of one request; with `after` set when there is nothing to write; or why not."""
         if row["environment_id"] != asked.scope.environment_id:
             return RunUnknown(asked.run_id)
-        hot = hot_run(row, self.retry_delay, self.is_limited(row["function_id"]))
+        hot = hot_run(row, self.retry_delay)
         if hot.run.is_ended:
             return RunEnded(asked.run_id)
         if asked.item is not None:

@@ -15,9 +15,13 @@ class DatabaseClock:
     def __init__(self) -> None:
         self._seen = datetime.now(UTC)
         self._at = time.monotonic()
+        self._is_asked = False
 
     def saw(self, now: datetime) -> None:
-        """An answer of the database said this is the time."""
+        """An answer of the database said this is the time. Answers may be read out of order: the latest counts."""
+        if self._is_asked and now < self._seen:
+            return
+        self._is_asked = True
         self._seen = now
         self._at = time.monotonic()
 

@@ -9,13 +9,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from app.adapters.http import Caller, CallFailed
+from app.adapters.http import Answer, Caller, CallFailed
 from app.domain.ids import FunctionId, to_ulid, ulid_of
 from app.domain.limits import MAX_CALL_BYTES
 from app.domain.protocol.addresses import call_url
 from app.domain.protocol.call import DISCOVERY, ServerKind, call_body, call_headers, can_fetch, must_fetch
 from app.domain.protocol.reply import Reply, read_reply, reply_from_transport
-from app.domain.protocol.signature import sign
+from app.domain.protocol.signature import refuses_signature, sign
 from app.domain.run.state import Defer
 from app.engine.catalogue import KnownFunction
 from app.engine.clock import DatabaseClock
@@ -69,7 +69,7 @@ class Dispatch:
                 stack=tuple(hot.memos),
                 event=facts.event,
                 events=facts.events,
-                steps=hot.memos.items(),
+                steps=hot.told_steps(),
                 version=run.request_version,
                 use_api=use_api,
                 defers=_defers(run.defers) if run.defers else b"{}",
@@ -91,10 +91,9 @@ class Dispatch:
                 step_id=step_id,
                 version=run.request_version,
                 server_kind=self.server_kind,
-                signature=sign(keys[0], body, int(time.time())) if self.is_signed and keys else None,
             )
             try:
-                answer = await self.caller.call("POST", url, headers=headers, body=body, timeout_s=self.timeout_s)
+                answer = await self._signed(url, headers, body, keys if self.is_signed else ())
             except CallFailed as failure:
                 reply: Reply = reply_from_transport(
                     "app_unreachable" if failure.kind == "app_url_invalid" else failure.kind, failure.message
@@ -113,6 +112,21 @@ class Dispatch:
         if len(self._largest) >= _REMEMBERED:
             self._largest.clear()
         self._largest[function_id] = largest
+
+    async def _signed(self, url: str, headers: dict[str, str], body: bytes, keys: tuple[str, ...]) -> Answer:
+        """Call with the first key the app accepts: during a rotation it may know the next one only (protocol 4.5)."""
+
+        async def ask() -> Answer:
+            return await self.caller.call("POST", url, headers=headers, body=body, timeout_s=self.timeout_s)
+
+        for key in keys[:-1]:
+            headers["x-inngest-signature"] = sign(key, body, int(time.time()))
+            answer = await ask()
+            if not refuses_signature(answer.status, answer.headers):
+                return answer
+        if keys:
+            headers["x-inngest-signature"] = sign(keys[-1], body, int(time.time()))
+        return await ask()
 
 
 def _defers(defers: Mapping[str, Defer]) -> bytes:

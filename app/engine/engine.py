@@ -13,20 +13,23 @@ import logging
 import os
 import secrets
 import socket
+import time
 import uuid
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
 from app.adapters.http import Caller
-from app.adapters.redis import RUN_CHANGED
+from app.adapters.redis import RUN_CHANGED, Heard
 from app.adapters.sealing import Sealer
 from app.domain.errors import Outside
-from app.domain.ids import RunId, WorkerId, to_ulid
+from app.domain.ids import RunId, WorkerId, parse_ulid, to_ulid
 from app.domain.protocol.call import ServerKind
 from app.domain.run.effects import OpenPause
 from app.domain.run.happenings import Happening
+from app.engine import pause_points
 from app.engine.apply import Entry
 from app.engine.catalogue import Catalogue
 from app.engine.clock import DatabaseClock
@@ -47,6 +50,8 @@ _LONGEST_WAIT_S = 1.0
 #: First items react may lease to this worker in one round; the rest is for anyone.
 _REACT_ROOM = 64
 _HOUSEKEEPING_S = 600.0
+#: Channels on which `_after_commit` and the web process say that a run changed.
+_CHANGES = f"{RUN_CHANGED}*"
 #: The database is away, or not there yet.
 UNREACHABLE = (*CONNECTION_LOST, Outside)
 
@@ -59,6 +64,9 @@ class DoorBell(Protocol):
 
     async def wait(self, timeout: float) -> list[bytes]:
         """Sleep until somebody rings, at most `timeout` seconds."""
+
+    def subscribe(self, pattern: str) -> AsyncIterator[Heard]:
+        """Messages of the channels that match, for ever; an empty channel is the news that some may have been missed."""
 
     def publish(self, channel: str, message: str) -> None:
         """Tell the pages that a run changed."""
@@ -76,6 +84,8 @@ class EngineSettings:
     server_kind: ServerKind = "cloud"
     is_signed: bool = True
     retry_delay: timedelta | None = None
+    #: An item the rows say we hold and we do not is given back when it is this old; longer than any statement may take.
+    forgotten_s: float = 15.0
 
 
 @dataclass(slots=True)
@@ -137,6 +147,7 @@ class Engine:
             asyncio.create_task(self._heartbeat(), name="heartbeat"),
             asyncio.create_task(self._keep(), name="keepers"),
             asyncio.create_task(self._look_again(), name="waits"),
+            asyncio.create_task(self._hear_changes(), name="changes"),
         ]
 
     def wake(self, lanes: list[UUID] | None = None) -> None:
@@ -150,7 +161,7 @@ class Engine:
         self._is_stopping = True
         self.execute.is_stopping = True
         for task in self._tasks:
-            if task.get_name() in {"bell", "work", "keepers", "waits"}:
+            if task.get_name() in {"bell", "work", "keepers", "waits", "changes"}:
                 task.cancel()
         await self.execute.drain(grace_s)
         await self.committer.stop()
@@ -159,14 +170,19 @@ class Engine:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
             async with self.cold_pool.acquire(timeout=2) as connection:
-                await connection.execute("update workers set lease_until = clock() where id = $1", self.worker_id)
-            await rescue.run_once(self.cold_pool)
+                await fetch(connection, named("workers", "release_all"), worker=self.worker_id)
+                await fetch(connection, named("workers", "leave"), id=self.worker_id)
         except UNREACHABLE:
             log.warning("could not leave the list of workers; the lease will run out")
 
     async def keep_once(self) -> None:
         """What the keepers do every second."""
         while await rescue.run_once(self.cold_pool):
+            self._wake.set()
+        s = self.settings
+        if await rescue.give_back(
+            self.cold_pool, self.worker_id, self.execute.held, self.committer.writing, timedelta(seconds=s.forgotten_s)
+        ):
             self._wake.set()
         if wrong := await sweep.run_once(self.cold_pool):
             self.wake(wrong)
@@ -182,7 +198,6 @@ class Engine:
                 happening,
                 clock=self.clock,
                 retry_delay=self.settings.retry_delay,
-                is_limited=self.catalogue.is_limited,
             )
         except (RunUnknown, RunEnded):
             return
@@ -203,14 +218,22 @@ class Engine:
             self._wake.set()
 
     async def _look_again(self) -> None:
-        """The second look of waits that this worker opened (rule 15); the keeper takes it where this one cannot."""
+        """The second look of waits that this worker opened (rule 15), one look at a time however many were opened."""
         while True:
             await self._waits_opened.wait()
             self._waits_opened.clear()
+            await pause_points.reached("look.before")
             try:
                 await recheck.run_once(self.cold_pool, self.resume, timedelta(0))
-            except UNREACHABLE as error:
-                log.warning("second look put off", extra={"error": repr(error)})
+            except Exception:
+                log.exception("a second look failed; the keeper takes it")
+
+    async def _hear_changes(self) -> None:
+        """A run changed somewhere: calls of it that wait to be sent look first (rule 16). A hint; losing it costs a call."""
+        async for heard in self.bell.subscribe(_CHANGES):
+            run_id = parse_ulid(heard.message) if isinstance(heard.message, str) else None
+            if run_id is not None:
+                self.execute.doubt(RunId(run_id))
 
     async def _register(self) -> None:
         s = self.settings
@@ -256,8 +279,10 @@ class Engine:
                 pause = 0.5
                 continue
             if timeout > 0:
+                # Not wait_for: before Python 3.12 it forgets a cancellation that comes together with the wake-up.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), timeout)
+                    async with asyncio.timeout(timeout):
+                        await self._wake.wait()
             self._wake.clear()
 
     async def _round(self) -> float:
@@ -265,9 +290,10 @@ class Engine:
         hints, self._hints = self._hints, set()
         room = self.execute.room
         # New runs may not overtake work that already waits for room.
+        asked_at = time.monotonic()
         reacted = await self.react.round(0 if self.execute.is_crowded else min(room, _REACT_ROOM))
         for hot, item in reacted.started:
-            self.execute.start(hot, item)
+            self.execute.start(hot, item, asked_at)
         if reacted.owes_look:
             self._waits_opened.set()
         if reacted.left_ready:
@@ -275,11 +301,12 @@ class Engine:
         room = self.execute.room
         leased = 0
         if room > 0:
+            asked_at = time.monotonic()
             found, now = await lease(self.pool, self.worker_id, room, hints)
             if now is not None:
                 self.clock.saw(now)
             if found:
-                await self.execute.start_leased(found)
+                await self.execute.start_leased(found, asked_at)
             leased = len(found)
         self.execute.is_crowded = room <= leased
         if reacted.events or leased:
@@ -303,6 +330,7 @@ class Engine:
         s = self.settings
         while True:
             await asyncio.sleep(s.renew_s)
+            await pause_points.reached("heartbeat")
             try:
                 async with self.cold_pool.acquire(timeout=5) as connection:
                     rows = await fetch(
@@ -316,6 +344,7 @@ class Engine:
                 continue
             log.error("lost all leases; starting under a new id", extra={"worker_id": str(self.worker_id)})
             self.execute.forget_all()
+            self.committer.forget_all()
             self.worker_id = WorkerId(uuid.uuid4())
             self.committer.worker_id = self.worker_id
             self.react.worker_id = self.worker_id

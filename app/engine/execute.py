@@ -12,14 +12,14 @@ what was leased is rescued with a higher fence.
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
 
 import msgspec
 
-from app.domain.ids import RunId, derive_item_id, to_ulid
+from app.domain.ids import ItemId, RunId, derive_item_id, to_ulid
 from app.domain.protocol.reply import Failed, Finished, Ops, Reply
 from app.domain.run.happenings import DeadlineDue, Happening, Poisoned, Replied, TimerDue
 from app.domain.run.keys import START
@@ -66,7 +66,10 @@ class Execute:
     _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
     _hot: dict[RunId, HotRun] = field(default_factory=dict)
     _users: dict[RunId, int] = field(default_factory=dict)
-    _unsent: dict[Any, LeasedItem] = field(default_factory=dict)
+    _unsent: dict[ItemId, tuple[RunId, LeasedItem]] = field(default_factory=dict)
+    #: Items a driver has in hand, how often (twice never, but a rescue may bring one back while the old driver ends).
+    _held: Counter[ItemId] = field(default_factory=Counter)
+    _doubted: set[ItemId] = field(default_factory=set)
 
     @property
     def room(self) -> int:
@@ -78,11 +81,16 @@ class Execute:
         """Items held now."""
         return len(self._tasks)
 
-    def start(self, hot: HotRun, item: LeasedItem) -> None:
-        """Drive an item of a run that is in memory already."""
-        self._spawn(hot, item)
+    @property
+    def held(self) -> list[ItemId]:
+        """The items in memory; what the rows say this worker has beyond them was forgotten."""
+        return list(self._held)
 
-    async def start_leased(self, leased: list[Leased]) -> None:
+    def start(self, hot: HotRun, item: LeasedItem, leased_at: float) -> None:
+        """Drive an item of a run that is in memory already. `leased_at`: monotonic seconds before the lease was asked for."""
+        self._spawn(hot, item, leased_at)
+
+    async def start_leased(self, leased: list[Leased], leased_at: float) -> None:
         """Load the runs of leased items, each once, and drive them."""
         wanted = {x.run_id for x in leased}
         async with self.pool.acquire(timeout=10) as connection:
@@ -90,7 +98,7 @@ class Execute:
         loaded: dict[RunId, HotRun] = {}
         for row in rows:
             run_id = row["id"]
-            fresh = hot_run(row, self.retry_delay, self.catalogue.is_limited(row["function_id"]))
+            fresh = hot_run(row, self.retry_delay)
             known = self._hot.get(run_id)
             if known is not None:
                 # Another branch of the run is being driven here: share its copy, brought to the newer version.
@@ -102,7 +110,7 @@ class Execute:
         for x in leased:
             hot = loaded.get(x.run_id)
             if hot is not None:
-                self._spawn(hot, x.item)
+                self._spawn(hot, x.item, leased_at)
             else:
                 log.error("leased item of an unknown run", extra={"run_id": to_ulid(x.run_id)})
 
@@ -113,20 +121,25 @@ class Execute:
         self._hot.clear()
         self._users.clear()
 
-    def unsent(self) -> list[LeasedItem]:
-        """Items whose call has not been sent, for a stopping worker to hand back."""
-        return list(self._unsent.values())
+    def doubt(self, run_id: RunId) -> None:
+        """Somebody changed this run: a call of it that is not sent yet looks at its fence first (rule 16)."""
+        self._doubted.update(item_id for item_id, (of, _) in self._unsent.items() if of == run_id)
 
     async def drain(self, timeout_s: float) -> None:
-        """Wait for the calls in flight to end."""
+        """Wait for the calls in flight to end; what is not sent yet is handed back, what does not end is given up."""
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=timeout_s)
+            _, late = await asyncio.wait(self._tasks, timeout=timeout_s)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=1)
 
-    def _spawn(self, hot: HotRun, item: LeasedItem) -> None:
+    def _spawn(self, hot: HotRun, item: LeasedItem, leased_at: float) -> None:
         run_id = hot.run.id
+        self._held[item.id] += 1
         hot = self._hot.setdefault(run_id, hot)
         self._users[run_id] = self._users.get(run_id, 0) + 1
-        task = asyncio.create_task(self._drive(hot, item))
+        task = asyncio.create_task(self._drive(hot, item, leased_at))
         self._tasks.add(task)
         task.add_done_callback(lambda t: self._ended(t, run_id))
 
@@ -139,26 +152,38 @@ class Execute:
         else:
             self._users[run_id] = left
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("driver failed; its item will be rescued", exc_info=error, extra={"run_id": to_ulid(run_id)})
+            log.error("driver failed; its item will be given back", exc_info=error, extra={"run_id": to_ulid(run_id)})
         self.on_room()
 
-    async def _drive(self, hot: HotRun, item: LeasedItem) -> None:
+    async def _drive(self, hot: HotRun, item: LeasedItem, leased_at: float) -> None:
         began = time.monotonic()
-        leased_at = began
         calls = 0
         todo: LeasedItem | None = item
-        while todo is not None:
-            happening, told = await self._happening(hot, todo, leased_at)
-            if happening is None:
-                return
-            calls += 1
-            decision = await self.committer.submit(hot, happening, todo, told=told, room=self._room_for(began, calls))
-            leased_at = time.monotonic()
-            todo = None
-            if decision.is_won and decision.successors:
-                todo = decision.successors[0]
-                for other in decision.successors[1:]:
-                    self._spawn(hot, other)
+        try:
+            while todo is not None:
+                happening, told, heard_at = await self._happening(hot, todo, leased_at)
+                if happening is None:
+                    return
+                calls += 1
+                leased_at = time.monotonic()
+                decision = await self.committer.submit(
+                    hot, happening, todo, told=told, room=self._room_for(began, calls), heard_at=heard_at
+                )
+                done, todo = todo, None
+                if decision.is_won and decision.successors:
+                    todo = decision.successors[0]
+                    self._held[todo.id] += 1
+                    for other in decision.successors[1:]:
+                        self._spawn(hot, other, leased_at)
+                self._let_go(done)
+        finally:
+            if todo is not None:
+                self._let_go(todo)
+
+    def _let_go(self, item: LeasedItem) -> None:
+        self._held[item.id] -= 1
+        if self._held[item.id] <= 0:
+            del self._held[item.id]
 
     def _room_for(self, began: float, calls: int) -> int:
         """How many successors this driver asks for: none when stopping or over budget while others wait."""
@@ -168,29 +193,38 @@ class Execute:
             return 0
         return 1 + self.room
 
-    async def _happening(self, hot: HotRun, item: LeasedItem, leased_at: float) -> tuple[Happening | None, Told | None]:
-        """What the item brings about: a timer that came due, an app's answer, or nothing because it is no longer ours."""
+    async def _happening(
+        self, hot: HotRun, item: LeasedItem, leased_at: float
+    ) -> tuple[Happening | None, Told | None, datetime | None]:
+        """What the item brings about, and when we heard of it: a timer that came due, an app's answer; or nothing,
+        because it is no longer ours.
+        """
         if item.kind in DEADLINES:
-            return DeadlineDue(item.key, item.kind, is_calling=await self._is_calling(hot, item)), None
+            return DeadlineDue(item.key, item.kind, is_calling=await self._is_calling(hot, item)), None, None
         if item.kind in TIMERS:
-            return TimerDue(item.key), None
+            return TimerDue(item.key), None, None
         if item.redeliveries >= _POISON:
-            return Poisoned(item.key), None
-        self._unsent[item.id] = item
+            return Poisoned(item.key), None, None
+        self._unsent[item.id] = (hot.run.id, item)
         try:
             await pause_points.reached("call.before", [hot.run.id])
             view = await self.catalogue.view(hot.facts.scope)
-            if time.monotonic() - leased_at > _STALE_S and not await self._still_ours(item):
-                return None, None
+            is_doubtful = item.id in self._doubted or time.monotonic() - leased_at > _STALE_S
+            if is_doubtful and not await self._still_ours(item):
+                return None, None, None
         finally:
             self._unsent.pop(item.id, None)
+            self._doubted.discard(item.id)
         if hot.run.is_ended:
-            return None, None
+            return None, None, None
+        if self.is_stopping:
+            await self.hand_back([item])
+            return None, None, None
         known = view.functions.get(hot.facts.function_id)
         if known is not None and known.function.is_paused and await self._park(known, item):
-            return None, None
+            return None, None, None
         if item.kind is ItemKind.GATEWAY:
-            return await self.gateway.perform(hot, item)
+            return *(await self.gateway.perform(hot, item)), None
         started_at = self.clock.now()
         called = await self._call(hot, item, view)
         heard_at = hot.heard(self.clock.now())
@@ -203,9 +237,15 @@ class Execute:
             item.attempt,
             started_at,
             _detail(item, called, max(0.0, queued_ms)),
-            heard_at,
         )
-        return Replied(item.key, called.reply), told
+        return Replied(item.key, called.reply), told, heard_at
+
+    async def hand_back(self, items: list[LeasedItem]) -> None:
+        """Items that were leased and not called: for another worker, and nothing is counted (F5)."""
+        async with self.pool.acquire(timeout=10) as connection:
+            await fetch(
+                connection, named("workers", "release"), item_ids=[i.id for i in items], fences=[i.fence for i in items]
+            )
 
     async def _call(self, hot: HotRun, item: LeasedItem, view: EnvironmentView) -> Called:
         known = view.functions.get(hot.facts.function_id)

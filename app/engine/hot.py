@@ -53,11 +53,15 @@ class LeasedItem:
 
 @dataclass(slots=True)
 class HotRun:
-    """A run this process holds a lease of. `memos` keeps the settled steps in memo order."""
+    """A run this process holds a lease of. `memos` keeps the settled steps in memo order.
+
+    `inputs` are the edited arguments of steps that are still to run, JSON lists by step key (replays only).
+    """
 
     run: Run
     facts: Facts
     memos: dict[str, bytes] = field(default_factory=dict)
+    inputs: dict[str, bytes] = field(default_factory=dict)
     #: The database's time of the newest commit or read: everything that the run has seen came in before it.
     seen_at: datetime | None = None
 
@@ -75,28 +79,37 @@ class HotRun:
                 self.memos.setdefault(effect.step_key, effect.memo)
         self.run = replace(run, version=version)
 
+    def told_steps(self) -> list[tuple[str, bytes]]:
+        """What a call says about steps: the memos, and the edited inputs of steps that have none yet (protocol 10.3)."""
+        edited = [(key, b'{"input":' + given + b"}") for key, given in self.inputs.items() if key not in self.memos]
+        return [*self.memos.items(), *edited]
+
     @property
     def bytes_held(self) -> int:
         """Roughly what it costs to keep, for the memory bound."""
         return self.run.state_bytes + 1024
 
 
-def hot_run(row: Any, retry_delay: timedelta | None, is_limited: bool) -> HotRun:
+def hot_run(row: Any, retry_delay: timedelta | None) -> HotRun:
     """Build it from a row of `load` (sql/lease.sql). `retry_delay` is the fixed delay of dev and tests, or None."""
     steps: dict[str, Step] = {}
     memos: dict[str, bytes] = {}
-    for key, kind, state, member, race, memo in zip(
+    inputs: dict[str, bytes] = {}
+    for key, kind, state, member, race, memo, given in zip(
         row["keys"] or (),
         row["kinds"] or (),
         row["states"] or (),
         row["members"] or (),
         row["races"] or (),
         row["memos"] or (),
+        row["inputs"] or (),
         strict=True,
     ):
         steps[key] = Step(key, StepKind(kind), StepState(state), member and StepState(state) not in SETTLED, race)
         if memo is not None:
             memos[key] = memo.encode()
+        if given is not None:
+            inputs[key] = given.encode()
     items = {
         key: Item(key, ItemKind(kind), step, attempt)
         for key, kind, step, attempt in zip(
@@ -147,8 +160,9 @@ def hot_run(row: Any, retry_delay: timedelta | None, is_limited: bool) -> HotRun
         event=event,
         events=(event,),
         queued_at=row["queued_at"],
-        is_limited=is_limited,
+        # From the lane, not from what this process has seen of functions: a worker that just started knows nothing.
+        is_limited=row["is_limited"],
         parent_run_id=row["parent_run_id"],
         parent_step_key=row["parent_step_key"],
     )
-    return HotRun(run, facts, memos, row["now"])
+    return HotRun(run, facts, memos, inputs, row["now"])

@@ -20,6 +20,7 @@ from app.domain.errors import Outside
 from app.domain.event import NewEvent, event_payload, seeded_ids
 from app.domain.ids import to_ulid, ulid_of
 from app.domain.scope import Scope
+from app.engine import pause_points
 from app.store.db import CONNECTION_LOST, Pool
 from app.store.named import fetch, named
 
@@ -114,7 +115,9 @@ class Ingest:
     async def _write(self, requests: list[_Request]) -> None:
         try:
             async with self.pool.acquire(timeout=2) as connection:
+                await pause_points.reached("ingest.before")
                 fresh = await self._store(connection, requests)
+                await pause_points.reached("ingest.after")  # stored, and nobody knows yet
                 for n, request in enumerate(requests):
                     if n in fresh:
                         answer = request.ids

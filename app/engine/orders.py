@@ -180,7 +180,7 @@ async def _cancel(connection: Any, order: Any, ids: list[RunId], clock: Database
     batch = Batch()
     entries: list[Entry] = []
     for row in rows:
-        hot = hot_run(row, None, is_limited=True)
+        hot = hot_run(row, None)
         if hot.run.is_ended:
             continue
         entry = Entry(hot.run, hot.facts, advance(hot.run, CancelRequested(cause), clock.now()))

@@ -21,6 +21,7 @@ from uuid import UUID
 
 from app.domain.ids import LeaseId, RunId, WorkerId
 from app.domain.run.state import CALLS, ItemKind
+from app.engine import pause_points
 from app.engine.hot import LeasedItem
 from app.store.db import Pool
 from app.store.named import fetch, named
@@ -60,6 +61,8 @@ async def lease(
         room -= len(rows)
         if room > 0:
             rows += await _lease_limited(connection, worker_id, room, hint_list)
+    if rows:
+        await pause_points.reached("queue.leased", [row["run_id"] for row in rows])
     return [_leased(row) for row in rows], rows[0]["now"] if rows else None
 
 
@@ -76,6 +79,7 @@ async def _lease_limited(connection: Any, worker_id: WorkerId, room: int, hints:
         )
         if not found:
             return []
+        await pause_points.reached("lease.picked", [row["id"] for row in found])
         key_ids = sorted({key for row in found for key in row["flow_key_ids"]})
         keys = {
             row["id"]: row["cap"] - row["live"]
@@ -88,6 +92,8 @@ async def _lease_limited(connection: Any, worker_id: WorkerId, room: int, hints:
         lanes: dict[UUID, UUID | None] = {}
         for row in found:
             lanes.setdefault(row["lane_id"], None)
+            if row["id"] is None:
+                continue
             is_call = ItemKind(row["kind"]) in CALLS
             full = [key for key in row["flow_key_ids"] if keys.get(key, 0) <= 0] if is_call else []
             if full:

@@ -9,14 +9,17 @@ an idle engine needs two commits between an event and the first call of its run 
 """
 
 import logging
+import time
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
+from app.domain.errors import Outside
 from app.domain.event import INVOKED
 from app.domain.ids import (
     FunctionId,
@@ -41,13 +44,15 @@ from app.engine.clock import DatabaseClock
 from app.engine.hot import Facts, HotRun, LeasedItem
 from app.engine.lifecycle import FAILED, FINISHED
 from app.engine.waits import child_refused, waits_ended_by
-from app.store.db import Pool
+from app.store.db import CONNECTION_LOST, Pool
 from app.store.named import fetch, named
 
 log = logging.getLogger(__name__)
 
 #: Events claimed in one transaction.
 BATCH = 200
+#: Seconds an event stays aside that could not be reacted to: because a run it resumes was busy, or for reasons unknown.
+_BUSY_S, _BROKEN_S = 1.0, 30.0
 #: An event dated this far ahead delays the start of its runs (feature-semantics A1, FutureAtLimit).
 _FUTURE = timedelta(seconds=2)
 _FAILED_WORDS = {"Failed", "Cancelled"}
@@ -86,36 +91,81 @@ class React:
     #: Moves a waiting run: (run, happening); returns when it is committed or was not needed.
     resume: Any
     retry_delay: timedelta | None = None
+    _most: int = BATCH
+    #: Events that are left in the inbox for now, and until when (monotonic).
+    _aside: dict[UUID, float] = field(default_factory=dict)
 
     async def round(self, room: int) -> Reacted:
-        """Claim up to `BATCH` events and commit what they set off; `room` first items are leased to this worker."""
+        """Claim up to `BATCH` events and commit what they set off; `room` first items are leased to this worker.
+
+        When something goes wrong with claimed events, fewer are claimed next time, until the one that cannot be reacted
+        to is alone and is left aside for a while. It stays in the inbox, and the others go on.
+        """
+        claimed: list[UUID] = []
+        try:
+            out = await self._round(room, claimed)
+        except (*CONNECTION_LOST, Outside):
+            raise
+        except Exception:
+            if not claimed:
+                raise
+            log.exception("could not react to events", extra={"events": len(claimed)})
+            if len(claimed) == 1:
+                self._leave_aside(claimed[0], _BROKEN_S)
+            self._most = max(1, len(claimed) // 2)
+            return Reacted(len(claimed))
+        self._most = min(BATCH, self._most * 2)
+        return out
+
+    def _leave_aside(self, event_id: UUID, seconds: float) -> None:
+        self._aside[event_id] = time.monotonic() + seconds
+
+    def _set_aside(self) -> list[UUID]:
+        if self._aside:
+            now = time.monotonic()
+            self._aside = {event_id: until for event_id, until in self._aside.items() if until > now}
+        return list(self._aside)
+
+    async def _round(self, room: int, claimed: list[UUID]) -> Reacted:
         out = Reacted()
         async with self.pool.acquire(timeout=10) as connection, connection.transaction():
-            rows = await fetch(connection, named("inbox", "claim"), room=BATCH)
+            rows = await fetch(connection, named("inbox", "claim"), room=self._most, set_aside=self._set_aside())
             if not rows:
                 return out
+            claimed += [row["event_id"] for row in rows]
             out.events = len(rows)
             self.clock.saw(rows[0]["now"])
             await pause_points.reached("react.claimed", [r["event_id"] for r in rows])
             new: list[_NewRun] = []
             answers: list[tuple[Any, ...]] = []
             wakes: list[tuple[RunId, Happening]] = []
+            busy: set[UUID] = set()
             for row in rows:
+                wakes.clear()
                 scope = Scope(row["account_id"], row["environment_id"])
                 view = await self.catalogue.view(scope, row["catalogue_version"])
                 self._functions(row, view, new, answers, wakes)
                 wakes += await waits_ended_by(connection, row)
+                # Before the inbox row goes for good: a crash here repeats the wake-ups, and a closed wait ignores them.
+                for run_id, happening in wakes:
+                    try:
+                        await self.resume(run_id, happening)
+                    except asyncpg.LockNotAvailableError:
+                        # Somebody sits on the run; the event waits, and the others do not (F9).
+                        busy.add(row["event_id"])
+                        self._leave_aside(row["event_id"], _BUSY_S)
+            if busy:
+                rows = [row for row in rows if row["event_id"] not in busy]
+                new = [run for run in new if run.hot.facts.event_id not in busy]
+                answers = [answer for answer in answers if answer[1] not in busy]
             for i, run in enumerate(new):
                 if i < room and run.due_at is None and run.function.flow_key_id is None:
                     run.lease = _first_lease(run, self.clock.now())
-            made = await self._create(connection, rows, new, answers)
+            made = await self._create(connection, rows, new, answers) if rows else set()
             armed = [run for run in new if run.hot.run.id in made and must_arm(run.function.function)]
             if armed:
                 fresh = [Fresh(run.hot, run.function.function, run.received_at) for run in armed]
                 out.owes_look = await arm(connection, fresh)
-            # Before the inbox rows go for good: a crash here repeats the wake-ups, and a closed wait ignores them.
-            for run_id, happening in wakes:
-                await self.resume(run_id, happening)
         await pause_points.reached("react.committed", list(made))
         for run in new:
             if run.hot.run.id in made:

@@ -1,12 +1,9 @@
-"""Signals (protocol 23.2): one wait per name and environment, delivered once, never queued.
+"""Delivers signals (protocol 23.2): to the one wait that has the name, once; none is kept for later.
 
-    worker: answer opens a wait ─► run locked ─► names claimed, all or refused ─► commit       one transaction
-    web:    POST /v1/signals ─► who has the name? ─► run locked ─► still has it? ─► Resumed    one transaction
+    POST /v1/signals ─► who has the name? ─► run locked ─► still has it? ─► Resumed        one transaction
 
-Who is authoritative: the row in `signal_names`. It appears and goes with the wait, in the same transaction; only
-`replace` moves it to another run, and the older wait then ends by its timeout.
-A refused name fails one run and no other entry of its batch, so names are never claimed by the batch statement: an
-entry that opens such a wait goes the slow way, where its run is locked first.
+Who is authoritative: the `signal` column of the wait. It is claimed and taken over by `transition`, which locks names;
+a wait that lost its name ends by its timeout.
 """
 
 from dataclasses import dataclass

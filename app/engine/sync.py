@@ -20,6 +20,7 @@ from app.adapters.http import Answer, Caller, CallFailed
 from app.domain.errors import RegistrationRefused
 from app.domain.expressions import ExpressionRefused, compile_expression
 from app.domain.ids import AppId, FunctionId, derive_uuid
+from app.domain.protocol.addresses import normalise_url, same_place
 from app.domain.protocol.config_fields import Checks
 from app.domain.protocol.function_config import FunctionConfig
 from app.domain.protocol.registration import Registration, read_registration
@@ -31,6 +32,7 @@ from app.store.named import fetch, named
 
 #: How long an app may take to answer a PUT, and its own post to arrive.
 _PATIENCE_S = 20.0
+FIX_FUNCTIONS = "Change the functions' settings and sync again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class SyncFailed:
     message: str
     fix: str
     details: dict[str, object] = field(default_factory=dict)
+    #: Whether a row of `syncs` tells it already.
+    is_told: bool = False
 
 
 def checks() -> Checks:
@@ -212,8 +216,80 @@ async def sync_app(
 ) -> Synced | SyncFailed:
     """Ask the app at `url` for its functions and register them. `on_step` hears `reached`, `signed`, `found`.
 
-    In-band first; an SDK that does not do that answers out-of-band, and its own post is waited for.
+    In-band first; an SDK that does not do that answers out-of-band, and its own post is waited for. A failure is kept
+    as a row of `syncs`, also when it belongs to no app yet.
     """
+    done = await _ask(pool, caller, scope, url, server_kind, keys, on_step)
+    if isinstance(done, SyncFailed) and not done.is_told:
+        await tell_failed(pool, scope, done, url=normalise_url(url), kind="in_band")
+    return done
+
+
+async def register_body(pool: Pool, scope: Scope, body: bytes) -> Synced:
+    """Read and register what an app posted. Raises RegistrationRefused, after the failure was kept."""
+    registration: Registration | None = None
+    try:
+        registration = read_registration(body, checks=checks())
+        return await register(pool, scope, registration, kind="out_of_band")
+    except RegistrationRefused as refused:
+        failed = SyncFailed(refused.code, refused.message, FIX_FUNCTIONS, refused.details)
+        url, name = (registration.url, registration.app_name) if registration else place_of(body)
+        if refused.code != "env_archived":
+            await tell_failed(pool, scope, failed, url=url, kind="out_of_band", app_name=name)
+        raise
+
+
+async def tell_failed(pool: Pool, scope: Scope, failed: SyncFailed, *, url: str, kind: str, app_name: str = "") -> None:
+    """Keep a failed sync with its code, cause and fix; the app that lives there or has the name shows it too."""
+    async with pool.acquire(timeout=5) as connection:
+        await fetch(
+            connection,
+            named("sync", "tell_failed"),
+            id=uuid.uuid4(),
+            account=scope.account_id,
+            environment=scope.environment_id,
+            app_name=app_name,
+            url=_short(url),
+            kind=kind,
+            error_code=failed.code,
+            error=_short(failed.message),
+            fix=failed.fix,
+        )
+
+
+async def remove_app(pool: Pool, scope: Scope, url: str) -> int:
+    """Archive the apps that live at an address, whatever name of this machine it uses; returns how many there were."""
+    place = same_place(url)
+    async with pool.acquire(timeout=5) as connection, connection.transaction():
+        await fetch(connection, named("sync", "hold_environment"), environment=scope.environment_id)
+        rows = await fetch(connection, named("sync", "apps_of_environment"), environment=scope.environment_id)
+        ids = [row["id"] for row in rows if same_place(row["url"]) == place]
+        if ids:
+            await fetch(connection, named("sync", "archive_apps"), environment=scope.environment_id, ids=ids)
+            await fetch(connection, named("functions", "raise_version"), environment=scope.environment_id)
+    return len(ids)
+
+
+def place_of(body: bytes) -> tuple[str, str]:
+    """Address and name of the app in a registration that was refused, as far as they can be read."""
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return "", ""
+    fields = {key.lower(): item for key, item in value.items()} if isinstance(value, dict) else {}
+    url, name = fields.get("url"), fields.get("appname")
+    return normalise_url(_short(url)) if isinstance(url, str) else "", _short(name) if isinstance(name, str) else ""
+
+
+async def _ask(
+    pool: Pool,
+    caller: Caller,
+    scope: Scope,
+    url: str,
+    server_kind: str,
+    keys: list[str],
+    on_step: Callable[[str], None],
+) -> Synced | SyncFailed:
     began = await _now(pool)
     body = b'{"url":' + msgspec.json.encode(url) + b"}"
     headers = {
@@ -221,10 +297,8 @@ async def sync_app(
         "x-inngest-server-kind": server_kind,
         "x-inngest-sync-kind": "in_band",
     }
-    if keys:
-        headers["x-inngest-signature"] = sign(keys[0], body, int(time.time()))
     try:
-        answer = await caller.call("PUT", url, headers=headers, body=body, timeout_s=_PATIENCE_S)
+        answer = await _put(caller, url, headers, body, keys)
     except CallFailed as failure:
         return SyncFailed(
             "http_unreachable",
@@ -258,6 +332,21 @@ async def sync_app(
     return await _out_of_band(pool, scope, answer, began)
 
 
+async def _put(caller: Caller, url: str, headers: dict[str, str], body: bytes, keys: list[str]) -> Answer:
+    """Ask with the first key the app accepts: during a rotation it may know the next one only."""
+
+    async def ask() -> Answer:
+        return await caller.call("PUT", url, headers=headers, body=body, timeout_s=_PATIENCE_S)
+
+    for key in keys[:-1]:
+        headers["x-inngest-signature"] = sign(key, body, int(time.time()))
+        if (answer := await ask()).status not in (401, 403):
+            return answer
+    if keys:
+        headers["x-inngest-signature"] = sign(keys[-1], body, int(time.time()))
+    return await ask()
+
+
 async def _in_band(
     pool: Pool, scope: Scope, url: str, answer: Answer, keys: list[str], on_step: Callable[[str], None]
 ) -> Synced | SyncFailed:
@@ -273,9 +362,7 @@ async def _in_band(
         registration = read_registration(answer.body, checks=checks(), url=url)
         synced = await register(pool, scope, registration, kind="in_band")
     except RegistrationRefused as refused:
-        return SyncFailed(
-            refused.code, refused.message, "Change the functions' settings and sync again.", refused.details
-        )
+        return SyncFailed(refused.code, refused.message, FIX_FUNCTIONS, refused.details)
     on_step("found")
     return synced
 
@@ -285,6 +372,9 @@ async def _out_of_band(pool: Pool, scope: Scope, answer: Answer, began: datetime
     while True:
         async with pool.acquire(timeout=5) as connection:
             rows = await fetch(connection, named("sync", "latest"), environment=scope.environment_id, since=began)
+        if rows and rows[0]["status"] == "failed":
+            failed = rows[0]
+            return SyncFailed(failed["error_code"], failed["error"], failed["fix"] or FIX_FUNCTIONS, is_told=True)
         if rows and rows[0]["app_id"]:
             return Synced(rows[0]["id"], rows[0]["app_id"], rows[0]["status"] == "succeeded")
         if time.monotonic() > deadline:
@@ -295,6 +385,10 @@ async def _out_of_band(pool: Pool, scope: Scope, answer: Answer, began: datetime
                 {"status": answer.status},
             )
         await asyncio.sleep(0.2)
+
+
+def _short(text: str) -> str:
+    return text[:2000].replace("\x00", "\ufffd").encode(errors="replace").decode()
 
 
 async def _now(pool: Pool) -> datetime:

@@ -4,8 +4,9 @@
 (checkpoints, cancels, wake-ups), who hold nothing. Both end in the same statement (store/commit.py).
 
     submit ─► queue of the run ─► batch ─► commit ─┬─ won ──────► memory folds forward, successors go on
-                 (one entry per run,               └─ not won ──► slow path: lock the run, THEN read it again,
-                  folded in order)                                advance again, commit: won, or lost for good
+                 (one entry per run,               ├─ not won ──► slow path: lock the run, THEN read it again,
+                  folded in order)                 │              advance again, commit: won, or lost for good
+                                                   └─ refused ──► halved until the guilty entry is alone: its run fails
 
 Who is authoritative for what
 - the run row: version, counters, status. Memory is a copy and is thrown away when a guard fails.
@@ -22,21 +23,23 @@ import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
 
 from app.domain.ids import RunId, WorkerId
+from app.domain.protocol.opcodes import OpCode
+from app.domain.protocol.reply import Failed, Ops
+from app.domain.run import errors
 from app.domain.run.advance import advance
 from app.domain.run.effects import Effect, Ignore
 from app.domain.run.fold import fold_all
-from app.domain.run.happenings import CancelRequested, Happening, SignalRefused
-from app.domain.run.state import Run
+from app.domain.run.happenings import CancelRequested, Happening, Replied
+from app.domain.run.state import CALLS, Run, StepState
 from app.domain.scope import Scope
 from app.engine import pause_points
 from app.engine.apply import Entry, Told, write
-from app.engine.claims import claim_signals, wanted_signals
 from app.engine.clock import DatabaseClock
 from app.engine.hot import HotRun, LeasedItem, hot_run
 from app.store.commit import Batch, Won, commit
@@ -51,6 +54,10 @@ _WRITERS = 2
 _BATCH = 128
 #: Tries without waiting before a busy run is waited for (rule 6).
 _BUSY_TRIES = 3
+#: Waits of `lock_timeout` for one run that stays busy, aside from everybody else's; then its item is given back.
+_PATIENT_TRIES = 10
+_UNWRITABLE = "What the app answered cannot be stored."
+_CONFLICT = "Signal conflict; signal wait already exists for another run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,15 @@ class Pending:
     told: Told | None
     room: int
     future: "asyncio.Future[Decision]"
-    tries: int = 0
+    heard_at: datetime
+    #: The worker's life it belongs to: a later one must not write it (rule 10).
+    life: int = 0
+    is_refused: bool = False
+
+    def decide(self, decision: Decision) -> None:
+        """Tell the driver, unless it is gone."""
+        if not self.future.done():
+            self.future.set_result(decision)
 
 
 @dataclass(slots=True)
@@ -90,6 +105,7 @@ class Committer:
     clock: DatabaseClock
     retry_delay: timedelta | None = None
     is_limited: Callable[[Any], bool] = lambda _function_id: False
+    #: Seals what may hold credentials.
     seal: Callable[[str, Scope], bytes] | None = None
     #: Called after a commit: (entries written), to ring bells and publish.
     after_commit: Callable[[list[Entry]], None] = lambda _entries: None
@@ -97,6 +113,15 @@ class Committer:
     _open: set[RunId] = field(default_factory=set)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: list["asyncio.Task[None]"] = field(default_factory=list)
+    _patient: set["asyncio.Task[None]"] = field(default_factory=set)
+    _waited_for: set[RunId] = field(default_factory=set)
+    _one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _life: int = 0
+
+    @property
+    def writing(self) -> set[RunId]:
+        """The runs in an open batch."""
+        return set(self._open)
 
     def start(self) -> None:
         """Begin writing."""
@@ -106,18 +131,39 @@ class Committer:
         """Write what is queued, then end."""
         while self._queue or self._open:  # noqa: ASYNC110 - a stop happens once
             await asyncio.sleep(0.01)
-        for task in self._tasks:
+        for task in (*self._tasks, *self._patient):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._patient, return_exceptions=True)
 
     def submit(
-        self, hot: HotRun, happening: Happening, lease: LeasedItem | None, *, told: Told | None = None, room: int = 0
+        self,
+        hot: HotRun,
+        happening: Happening,
+        lease: LeasedItem | None,
+        *,
+        told: Told | None = None,
+        room: int = 0,
+        heard_at: datetime | None = None,
     ) -> Awaitable[Decision]:
-        """Put a happening of a hot run into the next batch. `room`: successors the worker would take at once."""
+        """Put a happening of a hot run into the next batch. `room`: successors the worker would take at once.
+
+        `heard_at` is the database's time, as well as we know it, when the answer came in; None means now.
+        """
         future: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
-        self._queue.append(Pending(hot, happening, lease, told, room, future))
+        self._queue.append(Pending(hot, happening, lease, told, room, future, heard_at or self.clock.now(), self._life))
         self._wake.set()
         return future
+
+    def forget_all(self) -> None:
+        """The worker's leases are lost: nothing that waits here is written any more (rule 10).
+
+        What is on its way to the database is judged by the fences there; whatever it still leases to the old worker
+        is rescued with the rest of it.
+        """
+        self._life += 1
+        waiting, self._queue = self._queue, deque()
+        for pending in waiting:
+            pending.decide(LOST)
 
     def _take(self) -> list[list[Pending]]:
         """The next batch: all happenings of up to `_BATCH` runs that are in no open batch."""
@@ -144,51 +190,50 @@ class Committer:
                 try:
                     await self._write(groups)
                 except Exception:
-                    # A bug here must not strand the drivers: they see a lost happening, the lease runs out, the item is
-                    # rescued and done again.
+                    # A bug here must not strand the drivers: they see a lost happening and forget the item, and the
+                    # keeper gives it back to be done again.
                     log.exception("batch failed", extra={"runs": len(groups)})
                     for pending in (p for group in groups for p in group):
-                        if not pending.future.done():
-                            pending.future.set_result(LOST)
+                        pending.decide(LOST)
                 finally:
-                    self._open.difference_update(g[0].hot.run.id for g in groups)
+                    self._release(groups)
 
     async def _write(self, groups: list[list[Pending]]) -> None:
         """Optimism once; what did not win goes the slow way."""
-        entries = [self._entry(group) for group in groups]
-        if claiming := {n for n, entry in enumerate(entries) if wanted_signals(entry.effects)}:
-            # A name may be refused, and that must cost this run alone: it is asked for under the run's lock.
-            if kept := [group for n, group in enumerate(groups) if n not in claiming]:
-                await self._write(kept)
-            await self._slow([groups[n] for n in claiming])
-            return
+        losers = [group for group in groups if _asks_for_signal(group)]
         batch = Batch()
-        for n, entry in enumerate(entries):
-            write(batch, n, entry, self.clock.now())
-        await pause_points.reached("commit.before", [e.run.id for e in entries])
+        entries: dict[int, tuple[list[Pending], Entry]] = {}
+        for n, group in enumerate(groups):
+            if group not in losers and (entry := self._written(batch, n, group)) is not None:
+                entries[n] = (group, entry)
+        run_ids = [entry.run.id for _, entry in entries.values()]
+        await pause_points.reached("commit.before", run_ids)
         commit_id = uuid.uuid4()
+        won: dict[int, Won] = {}
         try:
-            async with self.pool.acquire(timeout=10) as connection:
-                won = await commit(connection, batch, commit_id)
+            if entries:
+                async with self.pool.acquire(timeout=10) as connection:
+                    won = await commit(connection, batch, commit_id)
+                    await pause_points.reached("commit.sent", run_ids)
         except CONNECTION_LOST:
             won = await self._read_back(entries, commit_id)
         except asyncpg.DeadlockDetectedError:
             won = {}
-        except asyncpg.PostgresError:
-            if len(groups) > 1:
+        except asyncpg.PostgresError as error:
+            tried = [group for group, _ in entries.values()]
+            if len(tried) == 1:
+                self._refuse(tried[0], error)
+            else:
                 # Rule 7: halve until the guilty entry is alone.
-                middle = len(groups) // 2
-                await self._write(groups[:middle])
-                await self._write(groups[middle:])
-                return
-            log.exception("entry refused by the database", extra={"run_id": str(groups[0][0].hot.run.id)})
-            for pending in groups[0]:
-                pending.future.set_result(LOST)
+                middle = len(tried) // 2
+                await self._write(tried[:middle])
+                await self._write(tried[middle:])
+            if losers:
+                await self._slow(losers)
             return
-        await pause_points.reached("commit.after", [e.run.id for e in entries])
-        losers: list[list[Pending]] = []
+        await pause_points.reached("commit.after", run_ids)
         written: list[Entry] = []
-        for n, (group, entry) in enumerate(zip(groups, entries, strict=True)):
+        for n, (group, entry) in entries.items():
             answer = won.get(n)
             if answer is None:
                 losers.append(group)
@@ -201,11 +246,33 @@ class Committer:
         if losers:
             await self._slow(losers)
 
-    def _entry(self, group: list[Pending], refused: frozenset[str] = frozenset()) -> Entry:
-        """Fold the happenings of one run that are ready together, in order, into one entry (rule 5).
+    def _written(self, batch: Batch, n: int, group: list[Pending]) -> Entry | None:
+        """The entry of a group as number `n` of the batch; None when it cannot even be put into rows.
 
-        An answer that opens a wait for one of the `refused` signals becomes the end of its run.
+        Rows of an entry that is not in the batch join nothing, so what was written of it by then does no harm.
         """
+        try:
+            entry = self._entry(group)
+            write(batch, n, entry, self.clock.now())
+        except Exception as error:  # noqa: BLE001 - one run's bad luck must not be its neighbours'
+            self._refuse(group, error)
+            return None
+        return entry
+
+    def _refuse(self, group: list[Pending], error: BaseException) -> None:
+        """What these happenings ask for cannot be written: the run fails instead, or the item is given back."""
+        log.error("entry refused", extra={"run_id": str(group[0].hot.run.id), "error": repr(error)})
+        for pending in group:
+            if pending.is_refused or pending.lease is None or pending.lease.kind not in CALLS:
+                pending.decide(LOST)
+                continue
+            failed = Failed(errors.made_up("Error", _UNWRITABLE), "unwritable", no_retry=True, is_fatal=True)
+            pending.happening, pending.is_refused = Replied(pending.lease.key, failed), True
+            self._queue.append(pending)
+            self._wake.set()
+
+    def _entry(self, group: list[Pending]) -> Entry:
+        """Fold the happenings of one run that are ready together, in order, into one entry (rule 5)."""
         hot = group[0].hot
         run: Run = hot.run
         effects: list[Effect] = []
@@ -214,8 +281,6 @@ class Committer:
         room = 0
         for pending in group:
             more = advance(run, pending.happening, self.clock.now())
-            if refused and pending.lease and any(wait.signal in refused for wait in wanted_signals(more)):
-                more = advance(run, SignalRefused(pending.lease.key), self.clock.now())
             run = fold_all(run, more)
             effects += more
             if pending.told is not None:
@@ -223,7 +288,6 @@ class Committer:
             if pending.lease is not None:
                 leases.append(pending.lease)
             room += pending.room
-        heard = [one.heard_at for one in told if one.heard_at is not None]
         return Entry(
             hot.run,
             hot.facts,
@@ -232,33 +296,40 @@ class Committer:
             told,
             self.worker_id if room else None,
             room,
-            heard_at=min(heard, default=None),
+            heard_at=min(p.heard_at for p in group),
+            is_limited=hot.facts.is_limited or self.is_limited(hot.facts.function_id),
             seal=self.seal,
         )
 
     def _resolve(self, group: list[Pending], entry: Entry, answer: Won) -> None:
         assert entry.after is not None
         group[0].hot.remember(entry.after, entry.effects, answer.version, answer.now)
+        if answer.given_up:
+            entry.successors = [item for item in entry.successors if item.lease_id not in answer.given_up]
+            entry.readies = True
         # All successors go to one driver: it starts the others.
         for i, pending in enumerate(group):
-            if not pending.future.done():
-                pending.future.set_result(Decision(True, tuple(entry.successors) if i == 0 else ()))
+            pending.decide(Decision(True, tuple(entry.successors) if i == 0 else ()))
 
-    async def _read_back(self, entries: list[Entry], commit_id: uuid.UUID) -> dict[int, Won]:
+    async def _read_back(self, entries: dict[int, tuple[list[Pending], Entry]], commit_id: uuid.UUID) -> dict[int, Won]:
         """The connection died in COMMIT: the outcome is unknown until the rows say who wrote last (rule 7, G11)."""
         rows: list[Any] | None = None
         while rows is None:
             try:
                 async with self.pool.acquire(timeout=10) as connection:
+                    # The lock waits for the statement should it still be running in a connection that only we lost.
                     rows = await connection.fetch(
-                        "select id, version, clock() as now from runs where id = any($1) and commit_id = $2",
-                        [e.run.id for e in entries],
+                        "select id, version, clock() as now from runs where id = any($1) and commit_id = $2 for no key update",
+                        [e.run.id for _, e in entries.values()],
                         commit_id,
                     )
-            except CONNECTION_LOST:
+            except (asyncpg.LockNotAvailableError, *CONNECTION_LOST):
                 await asyncio.sleep(0.2)
         found = {row["id"]: Won(row["version"], row["now"]) for row in rows}
-        return {n: found[e.run.id] for n, e in enumerate(entries) if e.run.id in found}
+        return {n: found[e.run.id] for n, (_, e) in entries.items() if e.run.id in found}
+
+    def _release(self, groups: list[list[Pending]]) -> None:
+        self._open.difference_update({g[0].hot.run.id for g in groups} - self._waited_for)
 
     async def _slow(self, groups: list[list[Pending]]) -> None:
         """Lock, then read in a new statement, advance again, commit; wait only for runs that stay busy (rule 6)."""
@@ -268,10 +339,29 @@ class Committer:
             if not rest:
                 return
             await asyncio.sleep(0.005)
-        for group in rest:
-            busy = await self._slow_once([group], wait=True)
-            for pending in (p for g in busy for p in g):
-                pending.future.set_result(LOST)
+        # Somebody sits on these runs. They are waited for aside: the runs of others must not stand behind them (F9).
+        self._waited_for.update(group[0].hot.run.id for group in rest)
+        task = asyncio.create_task(self._patiently(rest), name="commit-busy")
+        self._patient.add(task)
+        task.add_done_callback(self._patient.discard)
+
+    async def _patiently(self, groups: list[list[Pending]]) -> None:
+        """One connection at most waits for busy runs; a run that stays busy loses its happening, and the item is redone."""
+        for group in groups:
+            try:
+                async with self._one_at_a_time:
+                    tries = 0
+                    while await self._slow_once([group], wait=True) and tries < _PATIENT_TRIES:
+                        tries += 1
+            except Exception:
+                log.exception("a busy run could not be written", extra={"run_id": str(group[0].hot.run.id)})
+            finally:
+                for pending in group:
+                    if not pending.is_refused:
+                        pending.decide(LOST)
+                self._waited_for.discard(group[0].hot.run.id)
+                self._open.discard(group[0].hot.run.id)
+                self._wake.set()
 
     async def _slow_once(self, groups: list[list[Pending]], *, wait: bool) -> list[list[Pending]]:
         """One transaction over the runs that can be locked; returns the groups that were busy."""
@@ -287,33 +377,11 @@ class Committer:
                     held = await fetch(connection, named("lease", "lock_runs"), run_ids=list(by_run))
                 held_ids = [row["id"] for row in held]
                 await pause_points.reached("slow.locked", held_ids)
-                rows = await fetch(connection, named("lease", "load"), run_ids=held_ids, with_memos=True)
-                item_ids = [p.lease.id for g in groups for p in g if p.lease is not None]
-                fences = {
-                    r["id"]: r["fence"]
-                    for r in await fetch(connection, named("lease", "item_fences"), item_ids=item_ids)
-                }
-                entries: list[tuple[list[Pending], Entry]] = []
-                for row in rows:
-                    group = by_run[row["id"]]
-                    fresh = hot_run(row, self.retry_delay, group[0].hot.facts.is_limited)
-                    good = [p for p in group if _still_ours(p, fresh.run, fences)]
-                    lost += [p for p in group if p not in good]
-                    group[0].hot.run, group[0].hot.memos = fresh.run, fresh.memos
-                    if good:
-                        entries.append((good, self._entry(good)))
-                if any(wanted_signals(entry.effects) for _, entry in entries):
-                    refused = await claim_signals(connection, [entry for _, entry in entries])
-                    entries = [
-                        (good, self._entry(good, names) if names else entry)
-                        for (good, entry), names in zip(entries, refused, strict=True)
-                    ]
+                batch = Batch()
+                entries, lost = await self._advance_again(connection, batch, by_run, held_ids)
                 if entries:
-                    batch = Batch()
-                    for n, (_, entry) in enumerate(entries):
-                        write(batch, n, entry, self.clock.now())
                     won = await commit(connection, batch, uuid.uuid4())
-                    for n, (good, entry) in enumerate(entries):
+                    for n, good, entry in entries:
                         if n in won:
                             written.append((good, entry, won[n]))
                         else:  # an item was rescued between the two statements
@@ -323,15 +391,129 @@ class Committer:
             if wait:
                 await asyncio.sleep(0.5)
             return groups
+        except asyncpg.PostgresError as error:
+            if len(groups) == 1:
+                self._refuse(groups[0], error)
+                return []
+            middle = len(groups) // 2
+            return await self._slow_once(groups[:middle], wait=wait) + await self._slow_once(groups[middle:], wait=wait)
         for good, entry, answer in written:
             self.clock.saw(answer.now)
             self._resolve(good, entry, answer)
         for pending in lost:
-            if not pending.future.done():
-                pending.future.set_result(LOST)
+            pending.decide(LOST)
         if written:
             self.after_commit([entry for _, entry, _ in written])
         return [g for run_id, g in by_run.items() if run_id not in held_ids]
+
+    async def _advance_again(
+        self, connection: Any, batch: Batch, by_run: dict[RunId, list[Pending]], held_ids: list[RunId]
+    ) -> tuple[list[tuple[int, list[Pending], Entry]], list[Pending]]:
+        """What the happenings mean to the runs as they are now, in rows of the batch; and those that come too late."""
+        rows = await fetch(connection, named("lease", "load"), run_ids=held_ids, with_memos=True)
+        item_ids = [p.lease.id for run_id in held_ids for p in by_run[run_id] if p.lease is not None]
+        found = await fetch(connection, named("lease", "item_fences"), item_ids=item_ids)
+        fences = {row["id"]: row["fence"] for row in found}
+        signals = await _Signals.look(connection, [(r["environment_id"], by_run[r["id"]]) for r in rows])
+        # A run that is there but cannot be loaded has lost its function; its answer has nowhere to go.
+        loaded = {row["id"] for row in rows}
+        lost = [pending for run_id in held_ids if run_id not in loaded for pending in by_run[run_id]]
+        entries: list[tuple[int, list[Pending], Entry]] = []
+        for n, row in enumerate(rows):
+            group = by_run[row["id"]]
+            fresh = hot_run(row, self.retry_delay)
+            group[0].hot.run, group[0].hot.memos = fresh.run, fresh.memos
+            good: list[Pending] = []
+            for pending in group:
+                if pending.life == self._life and _still_ours(pending, fresh.run, fences):
+                    good.append(pending)
+                else:
+                    lost.append(pending)
+                    await _tell_late(connection, pending)
+            signals.judge(row["environment_id"], fresh.run, good)
+            if good and (entry := self._written(batch, n, good)) is not None:
+                entries.append((n, good, entry))
+        await signals.take(connection)
+        return entries, lost
+
+
+async def _tell_late(connection: Any, pending: Pending) -> None:
+    """Journal an answer that changes nothing any more (rule 6, I22)."""
+    told = pending.told
+    if told is not None:
+        await fetch(
+            connection,
+            named("lease", "tell_late"),
+            run_id=pending.hot.run.id,
+            step=told.step_key,
+            item=told.item_key,
+            attempt=told.attempt,
+            started=told.started_at,
+            detail=told.detail.decode() if told.detail else None,
+        )
+
+
+def _signals_of(pending: Pending) -> list[tuple[str, str, bool]]:
+    """The signals an answer waits for: step, name, and whether it takes the name from others."""
+    if not isinstance(pending.happening, Replied) or not isinstance(pending.happening.reply, Ops):
+        return []
+    ops = pending.happening.reply.ops
+    return [
+        (op.id, op.signal, op.conflict == "replace") for op in ops if op.code is OpCode.WAIT_FOR_SIGNAL and op.signal
+    ]
+
+
+def _asks_for_signal(group: list[Pending]) -> bool:
+    return any(_signals_of(pending) for pending in group)
+
+
+class _Signals:
+    """Who waits for the signals of a batch. A name has one waiter in an environment (protocol 23.2).
+
+    The names are locked for the transaction, so what is seen here is still true at its commit.
+    """
+
+    def __init__(self, waiting: dict[tuple[Any, str], tuple[RunId, str]]) -> None:
+        self._waiting = waiting
+        self._replaced: list[tuple[Any, str]] = []
+
+    @classmethod
+    async def look(cls, connection: Any, groups: list[tuple[Any, list[Pending]]]) -> "_Signals":
+        """Lock the names that the answers wait for, then see who waits for them."""
+        names = [(environment, name) for environment, group in groups for p in group for _, name, _ in _signals_of(p)]
+        if not names:
+            return cls({})
+        columns = {"environments": [e for e, _ in names], "names": [n for _, n in names]}
+        await fetch(connection, named("lease", "lock_signals"), **columns)
+        rows = await fetch(connection, named("lease", "signal_waits"), **columns)
+        return cls({(row["environment_id"], row["signal"]): (row["run_id"], row["step_key"]) for row in rows})
+
+    def judge(self, environment: Any, run: Run, group: list[Pending]) -> None:
+        """An answer that waits for a name another step has fails its run, unless it takes the name over."""
+        for pending in group:
+            for step_key, name, is_replacing in _signals_of(pending):
+                if step_key in run.steps and run.steps[step_key].state is not StepState.RETRYING:
+                    continue  # reported again, as SDKs do
+                key, me = (environment, name), (run.id, step_key)
+                holder = self._waiting.get(key, me)
+                if holder != me and not is_replacing:
+                    assert isinstance(pending.happening, Replied)
+                    failed = Failed(errors.made_up("Error", _CONFLICT), "signal_conflict", no_retry=True, is_fatal=True)
+                    pending.happening = Replied(pending.happening.item_key, failed)
+                    break
+                if holder != me:
+                    self._replaced.append(key)
+                self._waiting[key] = me
+
+    async def take(self, connection: Any) -> None:
+        """Take the names over from those who had them."""
+        if self._replaced:
+            await fetch(
+                connection,
+                named("lease", "take_signals"),
+                environments=[e for e, _ in self._replaced],
+                names=[n for _, n in self._replaced],
+            )
 
 
 def _still_ours(pending: Pending, run: Run, fences: dict[Any, int]) -> bool:
@@ -359,7 +541,6 @@ async def change_run(
     *,
     clock: DatabaseClock,
     retry_delay: timedelta | None = None,
-    is_limited: Callable[[Any], bool] = lambda _function_id: False,
     item: tuple[Any, int | None] | None = None,
     scope: Any = None,
     check: Callable[[Any], Awaitable[bool]] | None = None,
@@ -379,7 +560,7 @@ async def change_run(
             raise RunUnknown(run_id)
         row = rows[0]
         clock.saw(row["now"])
-        hot = hot_run(row, retry_delay, is_limited(row["function_id"]))
+        hot = hot_run(row, retry_delay)
         if hot.run.is_ended:
             raise RunEnded(run_id)
         leases: list[LeasedItem] = []
@@ -392,13 +573,14 @@ async def change_run(
             raise ItemMoved(run_id)
         what = happening(hot) if callable(happening) else happening
         effects = [] if what is None else advance(hot.run, what, clock.now())
-        entry = Entry(hot.run, hot.facts, effects, leases)
+        entry = Entry(hot.run, hot.facts, effects, leases, is_limited=hot.facts.is_limited)
         if not effects or all(isinstance(e, Ignore) for e in effects):
             entry.after = hot.run
             return entry
         batch = Batch()
         write(batch, 0, entry, clock.now())
         await commit(connection, batch, uuid.uuid4())
+    await pause_points.reached("change.committed", [run_id])
     return entry
 
 

@@ -60,6 +60,13 @@ class Environment:
         return Scope(self.account_id, self.id)
 
 
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """What is known of a name below a branch parent; none while no environment has it."""
+
+    environment: Environment | None
+
+
 _ENVIRONMENTS = (
     "select id, account_id, name, slug, kind, catalogue_version, archived_at from environments where account_id = $1"
 )
@@ -173,6 +180,64 @@ async def list_environments(conn: Connection, account_id: AccountId) -> list[Env
     rows = await conn.fetch(
         _ENVIRONMENTS + " order by kind <> 'production', archived_at is not null, name, id limit 500",
         account_id,
+    )
+    return [_environment(row) for row in rows]
+
+
+async def find_branch(conn: Connection, parent: Scope, name: str) -> Branch | None:
+    """Find a branch below an environment; none when that one takes no branches."""
+    row = await conn.fetchrow(
+        "select e.id, p.account_id, e.name, e.slug, e.kind, e.catalogue_version, e.archived_at from environments p"
+        " left join environments e on e.parent_id = p.id and e.account_id = p.account_id and e.name = $3"
+        " where p.account_id = $1 and p.id = $2 and p.kind = 'branch' and p.parent_id is null",
+        parent.account_id,
+        parent.environment_id,
+        name,
+    )
+    return row and Branch(_environment(row) if row["id"] is not None else None)
+
+
+async def count_branches(conn: Connection, parent: Scope) -> int:
+    """Hold the parent's row and count its live branches."""
+    await conn.execute(
+        "select from environments where account_id = $1 and id = $2 for update",
+        parent.account_id,
+        parent.environment_id,
+    )
+    count: int = await conn.fetchval(
+        "select count(*) from environments where account_id = $1 and parent_id = $2 and archived_at is null",
+        parent.account_id,
+        parent.environment_id,
+    )
+    return count
+
+
+async def put_branch(conn: Connection, parent: Scope, scope: Scope, *, name: str, slug: str) -> bool:
+    """Add a branch, or bring it back when it is archived; false when another environment has the slug."""
+    return bool(
+        await conn.fetchval(
+            "with back as (update environments set archived_at = null where account_id = $1 and id = $2"
+            " and parent_id = $3 returning true as is_there),"
+            " new as (insert into environments (id, account_id, parent_id, name, slug, kind)"
+            " select $2, $1, $3, $4, $5, 'branch' where not exists (select from back)"
+            " on conflict do nothing returning true as is_there)"
+            " select is_there from back union all select is_there from new",
+            scope.account_id,
+            scope.environment_id,
+            parent.environment_id,
+            name,
+            slug,
+        )
+    )
+
+
+async def list_branches(conn: Connection, parent: Scope) -> list[Environment]:
+    """List an environment and the branches below it, live ones first, then by name."""
+    rows = await conn.fetch(
+        _ENVIRONMENTS
+        + " and (id = $2 or parent_id = $2) order by archived_at is not null, id <> $2, name, id limit 500",
+        parent.account_id,
+        parent.environment_id,
     )
     return [_environment(row) for row in rows]
 

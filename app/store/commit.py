@@ -39,8 +39,10 @@ _PARTS: dict[str, tuple[str, ...]] = {
         for c in "n place key kind name type state member race memo input opts error".split()  # noqa: SIM905 - a table reads better
     ),
     "settle": ("gone_n", "gone_id"),
+    "hand_over": ("hand_n", "hand_lease"),
     "enqueue": tuple(f"new_{c}" for c in ("n", "id", "key", "kind", "step", "at", "after", "lease", "worker")),
     "retry": tuple(f"again_{c}" for c in ("n", "id", "attempt", "after")),
+    "wake": tuple(f"wake_{c}" for c in ("n", "at", "after", "lease")),
     "open_pauses": tuple(
         f"pause_{c}"
         for c in ("n", "step", "kind", "event", "expression", "path", "value", "signal", "correlation", "requested")
@@ -51,7 +53,6 @@ _PARTS: dict[str, tuple[str, ...]] = {
     "add_defers": tuple(f"defer_{c}" for c in ("n", "key", "slug", "input", "opening", "event", "state")),
     "abort_defers": ("aborted_n", "aborted_key"),
     "start_defers": ("started_n", "started_key"),
-    "close_signals": ("unnamed_n", "unnamed_step"),
     "free_slots": ("freed_n", "freed_lease"),
     "history": tuple(f"told_{c}" for c in ("n", "position", "kind", "step", "item", "attempt", "started", "detail")),
     "emit": tuple(f"event_{c}" for c in ("n", "id", "name", "client_id", "ts", "payload", "correlation")),
@@ -67,8 +68,12 @@ class Batch:
     guards: list[tuple[int, UUID, int]] = field(default_factory=list)
     steps: list[tuple[Any, ...]] = field(default_factory=list)
     settle: list[tuple[Any, ...]] = field(default_factory=list)
+    #: (entry, lease id): leases of limited functions that go on to a successor, slots and all, unless somebody waits.
+    hand_over: list[tuple[int, UUID]] = field(default_factory=list)
     enqueue: list[tuple[Any, ...]] = field(default_factory=list)
     retry: list[tuple[Any, ...]] = field(default_factory=list)
+    #: (entry, at, after, lease id): work the lanes must know of; with a lease only if that was given up.
+    wake: list[tuple[Any, ...]] = field(default_factory=list)
     open_pauses: list[tuple[Any, ...]] = field(default_factory=list)
     close_pauses: list[tuple[Any, ...]] = field(default_factory=list)
     store_requests: list[tuple[Any, ...]] = field(default_factory=list)
@@ -76,7 +81,6 @@ class Batch:
     add_defers: list[tuple[Any, ...]] = field(default_factory=list)
     abort_defers: list[tuple[Any, ...]] = field(default_factory=list)
     start_defers: list[tuple[Any, ...]] = field(default_factory=list)
-    close_signals: list[tuple[Any, ...]] = field(default_factory=list)
     free_slots: list[tuple[Any, ...]] = field(default_factory=list)
     history: list[tuple[Any, ...]] = field(default_factory=list)
     emit: list[tuple[Any, ...]] = field(default_factory=list)
@@ -85,10 +89,11 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Won:
-    """The entry was written: the run's new version and the database's time."""
+    """The entry was written: the run's new version, the database's time, and leases that were not handed on (rule 12)."""
 
     version: int
     now: datetime
+    given_up: frozenset[UUID] = frozenset()
 
 
 def _statement(batch: Batch) -> Statement:
@@ -97,6 +102,8 @@ def _statement(batch: Batch) -> Statement:
         parts += ["steps", "run_with_steps"]
     else:
         parts.append("run_without_steps")
+    if not batch.hand_over:
+        parts.append("no_hand_over")
     parts += [p for p in _PARTS if p != "steps" and getattr(batch, p)]
     if batch.has_ends:
         parts.append("finish")
@@ -122,4 +129,7 @@ async def commit(connection: Any, batch: Batch, commit_id: UUID) -> dict[int, Wo
         rows = getattr(batch, part)
         if rows:
             values.update(zip(columns, zip(*rows, strict=True), strict=True))
-    return {row["n"]: Won(row["version"], row["now"]) for row in await fetch(connection, _statement(batch), **values)}
+    return {
+        row["n"]: Won(row["version"], row["now"], frozenset(row["given_up"] or ()))
+        for row in await fetch(connection, _statement(batch), **values)
+    }

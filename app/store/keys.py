@@ -168,9 +168,13 @@ async def find_signing_key(conn: Connection, scope: Scope, key_id: UUID) -> Sign
 
 
 async def list_live_signing_keys(conn: Connection, environment_id: EnvironmentId) -> list[SigningKey]:
-    """List the keys to sign with, the current one first. For the engine, which knows only the environment."""
+    """List the keys to sign with, the current one first; a branch has its parent's.
+
+    For the engine, which knows only the environment.
+    """
     rows = await conn.fetch(
-        _SIGNING_KEYS + "environment_id = $1 and state in ('current', 'next') order by state, created_at, id limit 10",
+        _SIGNING_KEYS + "environment_id = (select coalesce(e.parent_id, e.id) from environments e where e.id = $1)"
+        " and state in ('current', 'next') order by state, created_at, id limit 10",
         environment_id,
     )
     return [_signing_key(row) for row in rows]

@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 AnyRequest = Request[Any, Any, Any]
 
 STATUSES: dict[str, int] = {
+    "env_archived": 401,
     "event_key_invalid": 401,
     "unauthenticated": 401,
     "login_needed": 401,
@@ -39,9 +40,13 @@ STATUSES: dict[str, int] = {
     "not_found": 404,
     "method_not_allowed": 405,
     "request_timeout": 408,
+    "function_paused": 409,
+    "function_removed": 409,
     "key_in_use": 409,
     "stale_dispatch": 409,
     "name_taken": 409,
+    "nothing_failed": 409,
+    "run_not_ended": 409,
     "state_gone": 410,
     "body_too_large": 413,
     "event_too_large": 413,

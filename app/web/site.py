@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from litestar import Litestar
 from litestar.datastructures import State
 
+from app.accounts.branches import Branches
 from app.accounts.login import LoginLimits
 from app.accounts.passwords import Passwords
 from app.accounts.resolve import Bearers, EventKeys, SigningKeys
+from app.adapters.outgoing import Outgoing
 from app.adapters.redis import Bell
 from app.adapters.sealing import Sealer
 from app.domain.protocol.call import ServerKind
@@ -36,6 +38,8 @@ class Site:
     bell: Bell
     clock: DatabaseClock
     catalogue: Catalogue
+    branches: Branches
+    outgoing: Outgoing
     login_limits: LoginLimits = field(default_factory=LoginLimits)
 
     @property

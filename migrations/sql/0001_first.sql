@@ -424,6 +424,7 @@ create table items (
   check ((lease_id is null) = (worker_id is null))
 ) with (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 2000);
 create index items_ready on items (lane_id, due_at) where lease_id is null;
+create index items_timers on items (lane_id, due_at) where lease_id is null and kind in ('sleep', 'timeout');
 create index items_due on items (due_at) where lease_id is null;
 create index items_run on items (run_id);
 create index items_worker on items (worker_id) where worker_id is not null;

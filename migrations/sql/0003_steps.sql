@@ -1,20 +1,5 @@
--- What steps need beyond the first shape: names of signals, requests that the worker makes, deferred runs, the rules
+-- What steps need beyond the first shape: requests that the worker makes, deferred runs, the rules
 -- and orders that cancel runs, and items of a paused function.
-
--- Who waits for a signal: one step per name and environment. A table of its own, because taking a name over from
--- another run must not touch that run's rows (rule 2).
-create table signal_names (
-  environment_id uuid not null,
-  signal text not null,
-  account_id uuid not null,
-  run_id uuid not null,
-  step_key text not null,
-  primary key (environment_id, signal)
-);
-create index signal_names_run on signal_names (run_id);
-insert into signal_names (environment_id, signal, account_id, run_id, step_key)
-select environment_id, signal, account_id, run_id, step_key from pauses where signal is not null;
-drop index pauses_signal;
 
 -- The request of a gateway step, sealed: it may hold credentials. Gone when the step has its outcome.
 create table gateway_calls (
@@ -81,4 +66,4 @@ create table cancellations (
 create index cancellations_environment on cancellations (environment_id, id desc);
 create index cancellations_due on cancellations (due_at) where due_at is not null and deleted_at is null;
 
-select protect_tenants(t) from unnest(array['signal_names', 'gateway_calls', 'defers', 'cancellations']) t;
+select protect_tenants(t) from unnest(array['gateway_calls', 'defers', 'cancellations']) t;

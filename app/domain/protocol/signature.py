@@ -7,7 +7,7 @@ as bearer token is made of the DECODED hex. All comparisons take the same time w
 import hashlib
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from app.domain.canonical import canonical_bytes
 from app.domain.errors import JsonRefused, KeyRefused
@@ -47,6 +47,11 @@ def token_matches(token: str, key: str) -> bool:
     is_hash = hmac.compare_digest(shown, hash_key(key).encode())
     is_key = hmac.compare_digest(shown, strip_prefix(key).encode())
     return is_hash or is_key
+
+
+def refuses_signature(status: int, headers: Mapping[str, str]) -> bool:
+    """Whether an SDK answered that it does not know the key; it has run nothing then (protocol 3.2)."""
+    return status in (401, 403) and ("x-inngest-sdk" in headers or "x-inngest-sdk-handled" in headers)
 
 
 def sign(key: str, body: bytes, at: int) -> str:

@@ -17,10 +17,9 @@ from app.domain.run.happenings import (
     Poisoned,
     Replied,
     Resumed,
-    SignalRefused,
     TimerDue,
 )
-from app.domain.run.on_cancel import on_cancel, on_deadline, on_poisoned, on_signal_refused
+from app.domain.run.on_cancel import on_cancel, on_deadline, on_poisoned
 from app.domain.run.on_checkpoint import on_checkpoint
 from app.domain.run.on_gateway import on_fetched
 from app.domain.run.on_reply.failed import on_failed
@@ -56,8 +55,6 @@ def advance(run: Run, happening: Happening, now: datetime) -> list[Effect]:
             return on_poisoned(turn, happening)
         case Fetched():
             return on_fetched(turn, happening)
-        case SignalRefused():
-            return on_signal_refused(turn, happening)
         case _:
             assert_never(happening)
 

@@ -80,13 +80,4 @@ class Fetched:
     is_final: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SignalRefused:
-    """The app's answer to item `item_key` opens a wait for a signal that another run waits for already (23.2)."""
-
-    item_key: str
-
-
-Happening = (
-    Replied | Checkpointed | TimerDue | Resumed | CancelRequested | DeadlineDue | Poisoned | Fetched | SignalRefused
-)
+Happening = Replied | Checkpointed | TimerDue | Resumed | CancelRequested | DeadlineDue | Poisoned | Fetched

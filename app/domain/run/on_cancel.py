@@ -1,8 +1,8 @@
 """Ends that do not come from the app: somebody cancels, or a call cannot be made without losing its worker."""
 
 from app.domain.run.effects import Effect, FinishRun, Ignore, SettleItem
-from app.domain.run.finish import conclude, start
-from app.domain.run.happenings import CancelRequested, DeadlineDue, Poisoned, SignalRefused
+from app.domain.run.finish import conclude
+from app.domain.run.happenings import CancelRequested, DeadlineDue, Poisoned
 from app.domain.run.state import ItemKind, RunStatus
 from app.domain.run.turn import Turn
 
@@ -27,13 +27,4 @@ def on_poisoned(turn: Turn, happening: Poisoned) -> list[Effect]:
     if happening.item_key not in turn.sheet.items:
         return [Ignore("late")]
     turn.fail("poison_work", "poison_work", "The call took its worker down too often and is not made again.")
-    return conclude(turn)
-
-
-def on_signal_refused(turn: Turn, happening: SignalRefused) -> list[Effect]:
-    """Fail the run that wants a name somebody waits for; nothing else of its answer counts (protocol 23.2)."""
-    if happening.item_key not in turn.sheet.items:
-        return [Ignore("late")]
-    start(turn)
-    turn.fail("signal_conflict", "Error", "Signal conflict; signal wait already exists for another run")
     return conclude(turn)

@@ -80,27 +80,39 @@ with e as materialized (
   delete from items i using unnest(:gone_n::int[], :gone_id::uuid[]) as g (n, id) join win w on w.n = g.n where i.id = g.id
 )
 
+-- name: hand_over
+-- Leases with slots that were to go on and may not (rule 12): somebody waits for one of their limits, or a limit of the
+-- lane is younger than the lease. Their slots are free, and their successors are written ready, for anyone.
+, given_up as materialized (
+  select h.n, h.lease_id from unnest(:hand_n::int[], :hand_lease::uuid[]) as h (n, lease_id)
+  join win w on w.n = h.n join lanes l on l.id = w.lane_id
+  where exists (select from slots s join flow_keys k on k.id = s.flow_key_id
+                where s.lease_id = h.lease_id and k.waited_since is not null)
+     or exists (select from unnest(l.flow_key_ids) as x (id)
+                where not exists (select from slots s where s.lease_id = h.lease_id and s.flow_key_id = x.id))
+), given_slots as (
+  delete from slots s using given_up g where s.lease_id = g.lease_id
+)
+
+-- name: no_hand_over
+, given_up as materialized (select null::int as n, null::uuid as lease_id where false)
+
 -- name: enqueue
 -- Work made by the entry; committed as leased when a lease is handed over (D5).
 , new_items as (
   insert into items (id, account_id, environment_id, function_id, run_id, lane_id, key, kind, step_key, due_at, fence,
                      lease_id, worker_id, leased_at)
   select q.id, w.account_id, w.environment_id, w.function_id, w.id, w.lane_id, q.key, q.kind, q.step_key,
-         coalesce(q.at, clock() + coalesce(q.after, interval '0')), case when q.lease_id is null then 0 else 1 end,
-         q.lease_id, q.worker_id, case when q.lease_id is not null then clock() end
+         coalesce(q.at, clock() + coalesce(q.after, interval '0')), case when k.lease_id is null then 0 else 1 end,
+         k.lease_id, case when k.lease_id is not null then q.worker_id end, case when k.lease_id is not null then clock() end
   from unnest(:new_n::int[], :new_id::uuid[], :new_key::text[], :new_kind::text[], :new_step::text[], :new_at::timestamptz[],
               :new_after::interval[], :new_lease::uuid[], :new_worker::uuid[])
          as q (n, id, key, kind, step_key, at, after, lease_id, worker_id)
   join win w on w.n = q.n
+  cross join lateral (
+    select case when not exists (select from given_up g where g.lease_id = q.lease_id) then q.lease_id end as lease_id
+  ) k
   on conflict (id) do nothing
-), woken as (
-  update lanes l set next_due = x.due from (
-    select w.lane_id as id, min(coalesce(q.at, clock() + coalesce(q.after, interval '0'))) as due
-    from unnest(:new_n::int[], :new_at::timestamptz[], :new_after::interval[], :new_lease::uuid[]) as q (n, at, after, lease_id)
-    join win w on w.n = q.n
-    where q.lease_id is null group by w.lane_id
-  ) x
-  where l.id = x.id and l.next_due > x.due
 )
 
 -- name: retry
@@ -114,23 +126,35 @@ with e as materialized (
   from unnest(:again_n::int[], :again_id::uuid[], :again_attempt::int[], :again_after::interval[]) as a (n, id, attempt, after)
   join win w on w.n = a.n
   where i.id = a.id
-), again_woken as (
-  update lanes l set next_due = x.due from (
-    select w.lane_id as id, min(clock() + a.after) as due
-    from unnest(:again_n::int[], :again_after::interval[]) as a (n, after) join win w on w.n = a.n
-    where a.after is not null group by w.lane_id
-  ) x
-  where l.id = x.id and l.next_due > x.due
+)
+
+-- name: wake
+-- The clocks of lanes that have new work. One part for all of it, since a statement changes a row once, and in the order
+-- of ids, since two batches may want the same lanes.
+, wanted_lanes as materialized (
+  select l.id, x.due from lanes l join (
+    select w.lane_id as id, min(coalesce(q.at, clock() + coalesce(q.after, interval '0'))) as due
+    from unnest(:wake_n::int[], :wake_at::timestamptz[], :wake_after::interval[], :wake_lease::uuid[])
+      as q (n, at, after, lease_id)
+    join win w on w.n = q.n
+    where q.lease_id is null or exists (select from given_up g where g.lease_id = q.lease_id)
+    group by w.lane_id
+  ) x on x.id = l.id
+  where l.next_due > x.due order by l.id for no key update of l
+), woken as (
+  update lanes l set next_due = x.due from wanted_lanes x where l.id = x.id
 )
 
 -- name: open_pauses
+-- Waits. They count from the moment the engine heard of them, which is before this commit (rule 15).
 , new_pauses as (
   insert into pauses (run_id, step_key, account_id, environment_id, kind, event_name, expression, match_path, match_value,
                       signal, correlation, requested_at)
   select w.id, p.step_key, w.account_id, w.environment_id, p.kind, p.event_name, p.expression, p.match_path, p.match_value,
          p.signal, p.correlation, least(coalesce(p.requested_at, clock()), clock())
   from unnest(:pause_n::int[], :pause_step::text[], :pause_kind::text[], :pause_event::text[], :pause_expression::text[],
-              :pause_path::text[], :pause_value::text[], :pause_signal::text[], :pause_correlation::text[], :pause_requested::timestamptz[])
+              :pause_path::text[], :pause_value::text[], :pause_signal::text[], :pause_correlation::text[],
+              :pause_requested::timestamptz[])
          as p (n, step_key, kind, event_name, expression, match_path, match_value, signal, correlation, requested_at)
   join win w on w.n = p.n
   on conflict (run_id, step_key) do nothing
@@ -192,13 +216,6 @@ with e as materialized (
   on conflict (environment_id, event_id) do nothing
 )
 
--- name: close_signals
--- Names of signals whose waits have ended.
-, old_signals as (
-  delete from signal_names s using unnest(:unnamed_n::int[], :unnamed_step::text[]) as c (n, step_key) join win w on w.n = c.n
-  where s.run_id = w.id and s.step_key = c.step_key
-)
-
 -- name: free_slots
 -- Slots of leases that end with this entry.
 , freed as (
@@ -240,5 +257,7 @@ with e as materialized (
 )
 
 -- name: answer
--- Which entries won, and what time it is.
-select w.n, w.version + 1 as version, clock() as now from win w
+-- Which entries won, which of their leases were given up, and what time it is.
+select w.n, w.version + 1 as version, clock() as now,
+  (select array_agg(g.lease_id) from given_up g where g.n = w.n) as given_up
+from win w

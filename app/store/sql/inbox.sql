@@ -37,7 +37,7 @@ select s.body_sha, s.ids from ingest_seeds s where s.environment_id = :environme
 -- The oldest events nobody has reacted to, locked until their consequences are committed.
 with i as materialized (
   select x.environment_id, x.event_id, x.received_at, x.account_id, x.correlation
-  from inbox x order by x.received_at limit :room::int for update skip locked
+  from inbox x where x.event_id <> all(:set_aside::uuid[]) order by x.received_at limit :room::int for update skip locked
 )
 select i.*, e.name, e.client_id, e.ts, e.payload, v.catalogue_version, clock() as now
 from i join environments v on v.id = i.environment_id
@@ -92,10 +92,13 @@ with new as materialized (
 ), done as (
   delete from inbox i using unnest(:done_environment::uuid[], :done_event::uuid[]) as d (environment_id, event_id)
   where i.environment_id = d.environment_id and i.event_id = d.event_id
+), late_lanes as materialized (
+  select l.id, x.due
+  from lanes l join (select lane_id, min(coalesce(due_at, clock())) as due from good where lease_id is null group by lane_id) x
+    on l.id = x.lane_id
+  where l.next_due > x.due order by l.id for no key update of l
 ), woken as (
-  update lanes l set next_due = x.due
-  from (select lane_id, min(coalesce(due_at, clock())) as due from good where lease_id is null group by lane_id) x
-  where l.id = x.lane_id and l.next_due > x.due
+  update lanes l set next_due = x.due from late_lanes x where l.id = x.id
 )
 select id from made
 

@@ -46,6 +46,28 @@ values (:id::uuid, :account::uuid, :environment::uuid, :app::uuid, :url::text, :
 
 -- name: latest
 -- The newest sync an address made since a moment: how an out-of-band sync is known to have arrived.
-select s.id, s.app_id, s.status, s.error_code, s.error from syncs s
+select s.id, s.app_id, s.status, s.error_code, s.error, s.fix from syncs s
 where s.environment_id = :environment::uuid and s.started_at >= :since::timestamptz and s.kind = 'out_of_band'
 order by s.started_at desc limit 1
+
+-- name: tell_failed
+-- A sync that failed, with its app if that is known by name or address. The same failure again is one line, the newest.
+with a as (
+  select x.id from apps x where x.environment_id = :environment::uuid and (x.name = :app_name::text or x.url = :url::text)
+  order by x.name = :app_name::text desc, x.synced_at desc nulls last limit 1
+), marked as (
+  update apps x set error_code = :error_code::text, error = :error::text from a where x.id = a.id and x.archived_at is null
+), gone as (
+  delete from syncs s where s.environment_id = :environment::uuid and s.status = 'failed' and s.url = :url::text
+    and s.error_code = :error_code::text
+)
+insert into syncs (id, account_id, environment_id, app_id, url, kind, status, error_code, error, fix, ended_at)
+values (:id::uuid, :account::uuid, :environment::uuid, (select id from a), :url::text, :kind::text, 'failed', :error_code::text,
+  :error::text, :fix::text, clock())
+
+-- name: apps_of_environment
+select a.id, a.name, a.url from apps a where a.environment_id = :environment::uuid and a.archived_at is null limit 10000
+
+-- name: archive_apps
+-- Archived apps start nothing; runs that exist go on, and the next sync brings the app back.
+update apps set archived_at = clock() where environment_id = :environment::uuid and id = any(:ids::uuid[])

@@ -20,19 +20,30 @@ select w.id, w.name, w.host, w.pid from workers w where w.lease_until <= clock()
 order by w.lease_until limit 1 for update skip locked
 
 -- name: rescue
--- The items of a dead worker are ready again with a higher fence, their slots are free; counts redeliveries, not attempts.
+-- Items nobody works on are ready again with a higher fence, their slots are free; counts redeliveries, not attempts.
+-- Of a dead worker all of them; of a living one those it does not hold in memory, whose runs it is not writing either.
 with lost as materialized (
-  select i.id, i.lease_id, i.lane_id from items i where i.worker_id = :worker::uuid limit :room::int for update
+  select i.id, i.lease_id, i.lane_id from items i
+  where i.worker_id = :worker::uuid and i.leased_at <= clock() - :older::interval
+    and i.id <> all(:held::uuid[]) and i.run_id <> all(:busy::uuid[])
+  limit :room::int for update
 ), saved as (
   update items i set lease_id = null, worker_id = null, leased_at = null, fence = i.fence + 1,
     redeliveries = i.redeliveries + 1, due_at = least(i.due_at, clock())
   from lost l where i.id = l.id returning i.id, i.run_id, i.lane_id, i.redeliveries
 ), freed as (
   delete from slots s using lost l where s.lease_id = l.lease_id
+), late_lanes as materialized (
+  select l.id from lanes l where l.id in (select lane_id from lost) and l.next_due > clock() order by l.id for no key update
 ), woken as (
-  update lanes set next_due = clock() where id in (select lane_id from lost) and next_due > clock()
+  update lanes l set next_due = clock() from late_lanes x where l.id = x.id
 )
 select id, run_id, lane_id, redeliveries from saved
+
+-- name: orphans
+-- Ids of workers that are on no list and hold items: their last commit came after they were given up.
+select distinct i.worker_id as id from items i
+where i.worker_id is not null and not exists (select from workers w where w.id = i.worker_id) limit :room::int
 
 -- name: forget
 delete from workers where id = :worker::uuid
@@ -46,8 +57,25 @@ with mine as materialized (
   update items i set lease_id = null, worker_id = null, leased_at = null, fence = i.fence + 1 from mine m where i.id = m.id
 ), freed as (
   delete from slots s using mine m where s.lease_id = m.lease_id
+), late_lanes as materialized (
+  select l.id from lanes l where l.id in (select lane_id from mine) and l.next_due > clock() order by l.id for no key update
 ), woken as (
-  update lanes set next_due = clock() where id in (select lane_id from mine) and next_due > clock()
+  update lanes l set next_due = clock() from late_lanes x where l.id = x.id
+)
+select id from mine
+
+-- name: release_all
+-- What a stopped worker still has by the rows; its calls were given up on purpose, so nothing is counted (F5).
+with mine as materialized (
+  select i.id, i.lease_id, i.lane_id from items i where i.worker_id = :worker::uuid for update
+), given as (
+  update items i set lease_id = null, worker_id = null, leased_at = null, fence = i.fence + 1 from mine m where i.id = m.id
+), freed as (
+  delete from slots s using mine m where s.lease_id = m.lease_id
+), late_lanes as materialized (
+  select l.id from lanes l where l.id in (select lane_id from mine) and l.next_due > clock() order by l.id for no key update
+), woken as (
+  update lanes l set next_due = clock() from late_lanes x where l.id = x.id
 )
 select id from mine
 
@@ -60,7 +88,10 @@ select i.fence from items i where i.id = :item::uuid
 with due as (
   select i.lane_id, min(i.due_at) as due from items i where i.lease_id is null and i.due_at <= clock() group by i.lane_id
 )
-update lanes l set next_due = d.due from due d where l.id = d.lane_id and l.next_due > d.due returning l.id
+update lanes l set next_due = x.due from (
+  select l.id, d.due from lanes l join due d on d.lane_id = l.id where l.next_due > d.due
+  order by l.id for no key update of l skip locked
+) x where l.id = x.id returning l.id
 
 -- name: next_due
 -- When the earliest future item comes due, so that a timer is not a second late.

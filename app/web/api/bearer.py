@@ -22,7 +22,17 @@ async def provide_scope(request: Request[Any, Any, Any], site: NamedDependency[S
     scope = await site.bearers.find_header(request.headers.get("authorization"))
     if scope is None:
         raise Unauthenticated
-    return scope
+    return await site.branches.find(scope, request.headers.get("x-inngest-env"))
 
 
+async def provide_sync_scope(request: Request[Any, Any, Any], site: NamedDependency[Site]) -> Scope:
+    """Dependency `tenant_scope` of what registers functions: a branch that is named for the first time is made."""
+    scope = await site.bearers.find_header(request.headers.get("authorization"))
+    if scope is None:
+        raise Unauthenticated
+    return await site.branches.for_sync(scope, request.headers.get("x-inngest-env"))
+
+
+SYNCING: dict[str, Provide] = {"tenant_scope": Provide(provide_sync_scope)}
+"""For `/fn/register` and syncs asked for by API."""
 WITH_KEY: dict[str, Provide] = {"tenant_scope": Provide(provide_scope)}

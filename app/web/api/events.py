@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from app.accounts.branches import Branches
 from app.accounts.resolve import EventKeys
 from app.domain.errors import Refused
 from app.domain.event import read_events
@@ -54,6 +55,7 @@ class EventsDoor:
 
     ingest: Ingest
     keys: EventKeys
+    branches: Branches
     server_kind: str
     max_event_bytes: Callable[[Scope], int]
 
@@ -78,6 +80,9 @@ class EventsDoor:
         tenant = await self.keys.find(key)
         if tenant is None:
             raise Refused("event_key_invalid", "Event key not found")
+        branch = headers.get(b"x-inngest-env")
+        if branch:
+            tenant = await self.branches.for_event(tenant, branch.decode("latin-1"))
         if headers.get(b"content-encoding", b"identity") not in (b"identity", b""):
             raise Refused("content_encoding_unsupported", "Send the body without content-encoding.")
         body = await _read_body(headers, receive)

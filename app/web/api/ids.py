@@ -3,6 +3,8 @@
 from app.domain.errors import Refused
 from app.domain.ids import EventId, RunId, parse_ulid
 
+_LONGEST_NAME = 512
+
 
 class NotFound(Refused):
     """There is nothing with this id, or it is not yours to see."""
@@ -25,3 +27,10 @@ def event_id_of(text: str) -> EventId:
     if found is None:
         raise NotFound("event not found")
     return EventId(found)
+
+
+def text_in_path(text: str) -> str:
+    """A name in a path, to be looked up; raises NotFound for text that no name can be."""
+    if not text or len(text) > _LONGEST_NAME or "\x00" in text:
+        raise NotFound
+    return text

@@ -3,14 +3,14 @@
 from typing import Any
 
 import msgspec
-from litestar import Request, Response, Router, get, post
+from litestar import Request, Response, Router, delete, get, post
 from litestar.di import NamedDependency
 
 from app.domain.errors import Refused
-from app.domain.protocol.registration import read_registration
 from app.domain.scope import Scope
-from app.engine.sync import checks, register
-from app.web.api.bearer import WITH_KEY
+from app.engine.sync import register_body, remove_app
+from app.web.api.asked import Asked, FieldInvalid
+from app.web.api.bearer import SYNCING
 from app.web.api.ids import NotFound
 from app.web.site import Site
 
@@ -26,8 +26,7 @@ async def register_app(
             "server_kind_mismatch",
             f"The app expects a {expected} server and this is a {site.server_kind} server. Set INNGEST_DEV of the app accordingly.",
         )
-    registration = read_registration(await request.body(), checks=checks())
-    synced = await register(site.ingest, tenant_scope, registration, kind="out_of_band")
+    synced = await register_body(site.ingest, tenant_scope, await request.body())
     body: dict[str, object] = {
         "ok": True,
         "modified": synced.is_modified,
@@ -39,6 +38,18 @@ async def register_app(
     return Response(msgspec.json.encode(body), media_type="application/json")
 
 
+@delete("/fn/remove", status_code=200)
+async def remove(
+    request: Request[Any, Any, Any], tenant_scope: NamedDependency[Scope], site: NamedDependency[Site]
+) -> Response[bytes]:
+    """Forget the app at `url`: it starts nothing any more until it syncs again."""
+    url = Asked(request, {"url"}).text("url")
+    if url is None:
+        raise FieldInvalid("url", "the app's address is expected")
+    removed = await remove_app(site.ingest, tenant_scope, url)
+    return Response(msgspec.json.encode({"ok": True, "removed": removed}), media_type="application/json")
+
+
 @get("/dev")
 async def dev(site: NamedDependency[Site]) -> dict[str, object]:
     """What a dev server says about itself; SDKs that infer their mode probe it (protocol 16.2)."""
@@ -47,4 +58,4 @@ async def dev(site: NamedDependency[Site]) -> dict[str, object]:
     return {"version": "stepwell", "authed": False, "startOpts": {}, "functions": [], "handlers": [], "features": {}}
 
 
-ROUTER = Router(path="/", dependencies=WITH_KEY, route_handlers=[register_app])
+ROUTER = Router(path="/", dependencies=SYNCING, route_handlers=[register_app, remove])

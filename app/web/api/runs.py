@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from litestar import Response, Router, delete, get
+from litestar import Request, Response, Router, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
@@ -15,8 +15,9 @@ from app.domain.scope import Scope
 from app.engine.transition import RunEnded, RunUnknown, change_run
 from app.reads import machine
 from app.store.db import tenant
+from app.web.api.asked import Asked, CursorInvalid
 from app.web.api.bearer import WITH_KEY
-from app.web.api.ids import NotFound, event_id_of, run_id_of
+from app.web.api.ids import NotFound, event_id_of, run_id_of, text_in_path
 from app.web.api.tell import tell
 from app.web.site import Site
 
@@ -42,12 +43,24 @@ async def get_run(
     return enveloped(run)
 
 
+@get("/v1/runs/{run_id:str}/jobs")
+async def get_jobs(
+    run_id: FromPath[str], tenant_scope: NamedDependency[Scope], site: NamedDependency[Site]
+) -> Response[bytes]:
+    """The queue items of a run and how many are before them."""
+    async with tenant(site.pages, tenant_scope.account_id) as connection:
+        jobs = await machine.jobs_of_run(connection, tenant_scope, run_id_of(run_id))
+    if jobs is None:
+        raise NotFound("run not found")
+    return enveloped(jobs)
+
+
 @delete("/v1/runs/{run_id:str}", status_code=200)
 async def cancel_run(
     run_id: FromPath[str], tenant_scope: NamedDependency[Scope], site: NamedDependency[Site]
 ) -> Response[bytes]:
     """Cancel a run; one that has ended stays as it is."""
-    await _cancel(site, tenant_scope, run_id_of(run_id))
+    await cancel_by_api(site, tenant_scope, run_id_of(run_id))
     return Response(b"", media_type=JSON)
 
 
@@ -56,7 +69,7 @@ async def cancel_run_v0(
     run_id: FromPath[str], tenant_scope: NamedDependency[Scope], site: NamedDependency[Site]
 ) -> None:
     """The older address of the same."""
-    await _cancel(site, tenant_scope, run_id_of(run_id))
+    await cancel_by_api(site, tenant_scope, run_id_of(run_id))
 
 
 @get("/v0/runs/{run_id:str}/actions")
@@ -65,7 +78,7 @@ async def get_actions(
 ) -> Response[bytes]:
     """The memoised steps of a run, for calls made with `use_api`."""
     async with tenant(site.pages, tenant_scope.account_id) as connection:
-        body = await machine.actions_of_run(connection, tenant_scope, run_id_of(run_id))
+        body = await machine.actions_of_run(connection, tenant_scope, _state_of(run_id))
     if body is None:
         raise StateGone
     return Response(body, media_type=JSON)
@@ -77,10 +90,33 @@ async def get_batch(
 ) -> Response[bytes]:
     """The events of a run, for calls made with `use_api`."""
     async with tenant(site.pages, tenant_scope.account_id) as connection:
-        body = await machine.batch_of_run(connection, tenant_scope, run_id_of(run_id))
+        body = await machine.batch_of_run(connection, tenant_scope, _state_of(run_id))
     if body is None:
         raise StateGone
     return Response(body, media_type=JSON)
+
+
+@get("/v1/events")
+async def list_events(
+    request: Request[Any, Any, Any], tenant_scope: NamedDependency[Scope], site: NamedDependency[Site]
+) -> Response[bytes]:
+    """Events, the newest first. The internal id of the last one is the cursor of the next page."""
+    asked = Asked(request, {"limit", "cursor", "name", "received_after", "received_before"})
+    limit = asked.number("limit", default=20, most=51)
+    before = asked.event("cursor")
+    async with tenant(site.pages, tenant_scope.account_id) as connection:
+        events = await machine.list_events(
+            connection,
+            tenant_scope,
+            limit=limit,
+            before=before,
+            name=asked.text("name"),
+            received_after=asked.time("received_after"),
+            received_before=asked.time("received_before"),
+        )
+    if events is None:
+        raise CursorInvalid
+    return enveloped(events)
 
 
 @get("/v1/events/{event_id:str}")
@@ -105,14 +141,42 @@ async def get_event_runs(
     return enveloped(runs)
 
 
-async def _cancel(site: Site, scope: Scope, run_id: RunId) -> None:
+@get("/v1/apps/{app_name:str}/functions")
+async def get_functions(
+    app_name: FromPath[str], tenant_scope: NamedDependency[Scope], site: NamedDependency[Site]
+) -> Response[bytes]:
+    """The functions of an app, as a bare list (protocol 16.3)."""
+    async with tenant(site.pages, tenant_scope.account_id) as connection:
+        functions = await machine.functions_of_app(connection, tenant_scope, text_in_path(app_name))
+    if functions is None:
+        raise NotFound("app not found")
+    return Response(msgspec.json.encode(functions), media_type=JSON)
+
+
+@post("/v0/telemetry", status_code=200)
+async def telemetry() -> Response[bytes]:
+    """What SDKs tell about themselves is not kept."""
+    return Response(b"", media_type=JSON)
+
+
+def _state_of(text: str) -> RunId:
+    """The run a path names. Malformed looks like unknown, which is gone here."""
+    try:
+        return run_id_of(text)
+    except NotFound:
+        raise StateGone from None
+
+
+async def cancel_by_api(site: Site, scope: Scope, run_id: RunId) -> bool:
+    """Cancel a run; false when it had ended already. Raises NotFound."""
     try:
         entry = await change_run(site.ingest, run_id, CancelRequested("api"), clock=site.clock, scope=scope)
     except RunUnknown:
         raise NotFound("run not found") from None
     except RunEnded:
-        return
+        return False
     tell(site, entry)
+    return True
 
 
 def enveloped(data: Any) -> Response[bytes]:
@@ -125,5 +189,17 @@ def enveloped(data: Any) -> Response[bytes]:
 ROUTER = Router(
     path="/",
     dependencies=WITH_KEY,
-    route_handlers=[get_run, cancel_run, cancel_run_v0, get_actions, get_batch, get_event, get_event_runs],
+    route_handlers=[
+        get_run,
+        get_jobs,
+        cancel_run,
+        cancel_run_v0,
+        get_actions,
+        get_batch,
+        list_events,
+        get_event,
+        get_event_runs,
+        get_functions,
+        telemetry,
+    ],
 )

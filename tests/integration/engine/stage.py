@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, urlsplit
 from uuid import UUID, uuid4
 
 from app.adapters.http import MAX_BODY, Answer, CallFailed
+from app.adapters.redis import Heard
 from app.domain.event import NewEvent, read_events
 from app.domain.ids import AccountId, EnvironmentId, WorkerId, to_ulid
 from app.domain.protocol.registration import read_registration
@@ -226,6 +227,11 @@ class Bell:
         """A run changed."""
         self.changed.set()
 
+    async def subscribe(self, pattern: str) -> AsyncIterator[Heard]:
+        """Nothing is ever heard: hints may be lost (rule 17)."""
+        await asyncio.Event().wait()
+        yield Heard("", None)
+
 
 @dataclass
 class Stage:
@@ -375,7 +381,7 @@ class Stage:
         """Rows that an environment without open runs must not have."""
         return {
             table: count
-            for table in ("items", "pauses", "slots", "signal_names", "gateway_calls")
+            for table in ("items", "pauses", "slots", "gateway_calls")
             if (
                 count := await self.pool.fetchval(
                     f"select count(*) from {table} where environment_id = $1", self.scope.environment_id

@@ -30,7 +30,7 @@ async def _send(stage: Stage, signal: str, payload: bytes = b"1", scope: Scope |
 
 async def _named(stage: Stage, signal: str) -> UUID | None:
     row: UUID | None = await stage.pool.fetchval(
-        "select run_id from signal_names where environment_id = $1 and signal = $2",
+        "select run_id from pauses where environment_id = $1 and signal = $2",
         stage.scope.environment_id,
         signal,
     )

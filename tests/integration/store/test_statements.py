@@ -15,6 +15,7 @@ OPTIONAL = [
     "settle",
     "enqueue",
     "retry",
+    "wake",
     "open_pauses",
     "close_pauses",
     "store_requests",
@@ -22,7 +23,6 @@ OPTIONAL = [
     "add_defers",
     "abort_defers",
     "start_defers",
-    "close_signals",
     "free_slots",
     "history",
     "emit",
@@ -40,6 +40,7 @@ async def test_a_statement_of_a_file_is_prepared_by_the_engine_role(
 @pytest.mark.parametrize("steps", [True, False])
 async def test_every_pair_of_parts_makes_a_commit_statement(engine_connection: Any, steps: bool) -> None:
     start = ("guard", "steps", "run_with_steps") if steps else ("guard", "run_without_steps")
-    for pair in itertools.combinations(OPTIONAL, 2):
-        await engine_connection.prepare(joined("commit", (*start, *pair, "answer")).sql)
-    await engine_connection.prepare(joined("commit", (*start, *OPTIONAL, "answer")).sql)
+    for leases in ("hand_over", "no_hand_over"):
+        for pair in itertools.combinations(OPTIONAL, 2):
+            await engine_connection.prepare(joined("commit", (*start, leases, *pair, "answer")).sql)
+        await engine_connection.prepare(joined("commit", (*start, leases, *OPTIONAL, "answer")).sql)

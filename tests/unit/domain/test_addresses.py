@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from app.domain.addresses import Gate, gate_address, gate_host, gate_port
+from app.domain.addresses import Gate, gate_address, gate_around, gate_host, gate_port
 
 PUBLIC = [
     "1.1.1.1",
@@ -230,3 +230,16 @@ def test_a_well_formed_host_is_accepted(host: str) -> None:
 )
 def test_a_malformed_host_is_refused(host: str) -> None:
     assert not gate_host(host)
+
+
+def test_a_process_never_calls_the_services_it_uses_nor_itself() -> None:
+    services = (
+        "postgresql://u:p@10.0.0.5/db",
+        "redis://10.0.0.6:6380",
+        "https://stepwell.example.com",
+        "http://10.0.0.7",
+    )
+    gate = gate_around(listens_at=("10.0.0.1", 8288), services=services, allow_private=True)
+    refused = [("10.0.0.1", 8288), ("10.0.0.5", 5432), ("10.0.0.6", 6380), ("10.0.0.7", 80)]
+    assert [place for place in refused if gate.admits(*place)] == []
+    assert gate.admits("10.0.0.5", 3000)

@@ -5,49 +5,16 @@
  * Its ledger and bank follow examples/shop: one JSON line per side effect, each on the disk before the step ends; two
  * refusals per order, counted from those lines, so that killing the process does not make the bank forget.
  */
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, writeSync } from "node:fs";
-import { createServer } from "node:http";
-import { dirname } from "node:path";
 import { Inngest, NonRetriableError, RetryAfterError } from "inngest";
 import { serve } from "inngest/node";
+import { listen } from "./door.mjs";
+import { effects, record } from "./ledger.mjs";
 
-const LOG = process.env.SHOP_LOG ?? ".stepwell/shop/effects.jsonl";
 const REFUSALS = 2;
 const RETRY_AFTER_S = 2;
 
-function record(orderId, step, outcome = "done", details = {}) {
-  mkdirSync(dirname(LOG), { recursive: true });
-  const line = { time: new Date().toISOString(), order_id: orderId, step, outcome, ...details };
-  const file = openSync(LOG, "a", 0o600);
-  try {
-    writeSync(file, `${JSON.stringify(line)}\n`);
-    fsyncSync(file);
-  } finally {
-    closeSync(file);
-  }
-}
-
-function charges(orderId) {
-  let text = "";
-  try {
-    text = readFileSync(LOG, "utf8");
-  } catch (error) {
-    if (error.code !== "ENOENT") throw error;
-  }
-  const found = [];
-  for (const line of text.split("\n")) {
-    try {
-      const entry = JSON.parse(line);
-      if (entry.order_id === orderId && entry.step === "charge-payment") found.push(entry);
-    } catch {
-      // The last line is empty, or was cut off by a power failure.
-    }
-  }
-  return found;
-}
-
 function charge(orderId, cents, attempt) {
-  const before = charges(orderId);
+  const before = effects(orderId).filter((entry) => entry.step === "charge-payment");
   const chargeId = `ch_${orderId}`;
   if (before.some((entry) => entry.outcome === "done")) {
     record(orderId, "charge-payment", "repeated", { attempt, charge_id: chargeId });
@@ -103,24 +70,9 @@ const fulfilOrder = client.createFunction(
   },
 );
 
-const handler = serve({ client, functions: [fulfilOrder] });
-
-async function place(request, response) {
-  let text = "";
-  for await (const chunk of request) text += chunk;
-  const order = JSON.parse(text);
+async function place(order) {
   const { ids } = await client.send({ name: "shop/order.placed", id: order.order_id, data: order });
-  response.writeHead(202, { "content-type": "application/json" });
-  response.end(JSON.stringify({ order_id: order.order_id, event_id: ids[0] }));
+  return { order_id: order.order_id, event_id: ids[0] };
 }
 
-createServer((request, response) => {
-  if (request.method === "POST" && request.url === "/orders") {
-    place(request, response).catch((error) => {
-      response.writeHead(502, { "content-type": "application/json" });
-      response.end(JSON.stringify({ error: String(error) }));
-    });
-  } else {
-    handler(request, response);
-  }
-}).listen(Number(process.env.PORT), "127.0.0.1");
+listen("/orders", place, serve({ client, functions: [fulfilOrder] }));

@@ -20,7 +20,6 @@ from app.domain.run.happenings import (
     Poisoned,
     Replied,
     Resumed,
-    SignalRefused,
     TimerDue,
 )
 from app.domain.run.state import Item, ItemKind, Run, RunStatus, Step, StepKind, StepState
@@ -182,15 +181,6 @@ def test_every_state_has_an_answer_to_every_happening() -> None:
             if any(isinstance(effect, FinishRun) for effect in effects):
                 assert isinstance(effects[-1], FinishRun)
                 assert enqueued(effects) == []
-
-
-def test_a_refused_signal_fails_the_run_of_the_answer_and_an_answer_that_came_late_changes_nothing() -> None:
-    scene = Scene()
-    assert scene.happen(SignalRefused("gone")) == [Ignore("late")]
-    effects = scene.happen(SignalRefused("start"))
-    assert isinstance(effects[-1], FinishRun)
-    assert (effects[-1].status, effects[-1].code) == (RunStatus.FAILED, "signal_conflict")
-    assert scene.happen(SignalRefused("start")) == [Ignore("ended")]
 
 
 def test_a_run_that_has_not_started_by_its_time_is_cancelled_and_one_that_has_only_loses_the_item() -> None:

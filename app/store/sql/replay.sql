@@ -1,0 +1,70 @@
+-- name: original
+-- A run that is to be made again, with what its function is now.
+select r.id, r.function_id, r.status, r.completed, r.ended_at, f.version, f.config, f.paused_at,
+  (f.archived_at is not null or a.archived_at is not null) as is_gone,
+  exists (select from events e where e.environment_id = r.environment_id and e.id = r.event_id
+    and e.received_at = r.event_received_at) as has_event, clock() as now
+from runs r join functions f on f.id = r.function_id join apps a on a.id = f.app_id
+where r.account_id = :account::uuid and r.environment_id = :environment::uuid and r.id = :run_id::uuid
+
+-- name: steps
+-- The steps of that run, settled ones in memo order.
+select s.step_key, s.name, s.kind, s.step_type, s.state, s.memo_order from steps s
+where s.account_id = :account::uuid and s.environment_id = :environment::uuid and s.run_id = :run_id::uuid
+order by s.memo_order nulls last, s.step_key
+
+-- name: create
+-- The new run with the steps it keeps, its first item ready, and its first line of history. Nothing if it is there.
+with kept as materialized (
+  select s.*, row_number() over (order by s.memo_order)::int as place from steps s
+  where s.account_id = :account::uuid and s.environment_id = :environment::uuid and s.run_id = :original::uuid
+    and s.step_key = any(:keep::text[])
+), made as (
+  insert into runs (id, account_id, environment_id, app_id, function_id, function_version, lane_id, status, commit_id, is_quiet,
+    max_attempts, event_id, event_received_at, event_name, batch_size, original_run_id, cron, queued_at, discoveries, completed,
+    state_bytes)
+  select :run_id::uuid, r.account_id, r.environment_id, f.app_id, r.function_id, f.version, r.lane_id, 'queued',
+    :commit_id::uuid, r.is_quiet, :max_attempts::int, r.event_id, r.event_received_at, r.event_name, r.batch_size, r.id, r.cron,
+    clock(), 1, (select count(*) from kept), (select coalesce(sum(octet_length(k.memo)), 0) from kept k)
+  from runs r join functions f on f.id = r.function_id
+  where r.account_id = :account::uuid and r.environment_id = :environment::uuid and r.id = :original::uuid
+  on conflict (id) do nothing
+  returning id, account_id, environment_id, function_id, lane_id
+), copied as (
+  insert into steps (run_id, step_key, account_id, environment_id, kind, name, step_type, state, is_race, memo_order, memo,
+    input, opts, error, created_at, settled_at)
+  select m.id, k.step_key, k.account_id, k.environment_id, k.kind, k.name, k.step_type, k.state, k.is_race, k.place, k.memo,
+    k.input, k.opts, k.error, k.created_at, k.settled_at
+  from kept k cross join made m
+), edited as (
+  -- Known as failed inline: whatever the app reports for it is news, and calls carry its input (protocol 10.3).
+  insert into steps (run_id, step_key, account_id, environment_id, kind, name, step_type, state, input)
+  select m.id, s.step_key, m.account_id, m.environment_id, s.kind, s.name, s.step_type, 'retrying', :input::text
+  from steps s cross join made m
+  where s.account_id = :account::uuid and s.environment_id = :environment::uuid and s.run_id = :original::uuid
+    and s.step_key = :edited::text
+), more_events as (
+  insert into run_events (run_id, position, account_id, environment_id, event_id, received_at)
+  select m.id, v.position, v.account_id, v.environment_id, v.event_id, v.received_at
+  from run_events v cross join made m where v.run_id = :original::uuid and v.environment_id = :environment::uuid
+), queued as (
+  insert into items (id, account_id, environment_id, function_id, run_id, lane_id, key, kind, due_at)
+  select :item_id::uuid, m.account_id, m.environment_id, m.function_id, m.id, m.lane_id, 'start', 'discover', clock() from made m
+), told as (
+  insert into history (run_id, version, position, account_id, environment_id, kind, detail)
+  select m.id, 0, 1, m.account_id, m.environment_id, 'run.created', :detail::text from made m
+), told_kept as (
+  -- A kept step has its line too (I6), dated by when it was settled in truth.
+  insert into history (run_id, version, position, account_id, environment_id, kind, step_key, at, detail)
+  select m.id, 0, k.place + 1, m.account_id, m.environment_id, 'step.' || k.state, k.step_key, k.settled_at, '{"kept": 1}'
+  from kept k cross join made m
+), woken as (
+  update lanes l set next_due = clock() from made m where l.id = m.lane_id and l.next_due > clock()
+)
+select id from made
+
+-- name: replays_of
+-- The runs made from a run, the oldest first.
+select r.id, r.status from runs r
+where r.account_id = :account::uuid and r.environment_id = :environment::uuid and r.original_run_id = :run_id::uuid
+order by r.id limit 100

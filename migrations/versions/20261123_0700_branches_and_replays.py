@@ -1,0 +1,15 @@
+"""Branch environments, runs made from other runs, and what to do about a sync that failed."""
+
+from pathlib import Path
+
+from alembic import op
+from sqlalchemy.util import await_only
+
+revision = "20261123_0700"
+down_revision = "20261123_0600"
+
+
+def upgrade() -> None:
+    """Run the SQL file whole; the driver takes many statements only outside the prepared protocol."""
+    script = (Path(__file__).parent.parent / "sql" / "0004_branches_and_replays.sql").read_text(encoding="utf-8")
+    await_only(op.get_bind().connection.driver_connection.execute(script))
