@@ -89,6 +89,8 @@ class Settings:
     """Whether apps on loopback and private networks may be called. Always false when `hosted`."""
     hosted: bool
     """Whether this is the hosted service: billing on, private addresses refused whatever else is said."""
+    sign_up: str
+    """Who may make an organization on the pages: `open` (anybody), `first` (while there is none) or `closed`."""
     retry_delay: timedelta | None
     """Replaces the retry table, for development and tests; none keeps the table."""
     mode: Mode
@@ -146,6 +148,7 @@ KNOWN: tuple[Known, ...] = (
     Known("STEPWELL_DATA_DIR", "a folder", ".stepwell"),
     Known("STEPWELL_ALLOW_PRIVATE_APPS", "1 or 0", "1 in dev, else 0"),
     Known("STEPWELL_HOSTED", "1 or 0", "0"),
+    Known("STEPWELL_SIGN_UP", "one of open, first, closed", "first: until there is an account"),
     Known("STEPWELL_RETRY_DELAY_MS", "a whole number of milliseconds from 0 to 86400000", "the retry table"),
     Known("STEPWELL_MODE", "one of dev, up, server (set by the command, not by hand)", "server"),
     Known("STEPWELL_WORKERS", "a whole number from 1 to 64", "half the processor cores, at least 1"),
@@ -192,6 +195,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         data_dir=Path(environ.get("STEPWELL_DATA_DIR") or ".stepwell"),
         allow_private_apps=reader.flag("STEPWELL_ALLOW_PRIVATE_APPS", dev) and not hosted,
         hosted=hosted,
+        sign_up=reader.choice("STEPWELL_SIGN_UP", ["open", "first", "closed"], "first"),
         retry_delay=None if retry_delay_ms is None else timedelta(milliseconds=retry_delay_ms),
         mode=mode,
         workers=reader.number("STEPWELL_WORKERS", default_workers(), 1, 64),

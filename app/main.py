@@ -36,11 +36,24 @@ from app.store.late_pool import LatePool
 from app.web import errors, health
 from app.web.api import cancellations, checkpoint, invoke, openapi, register, runs, signals, v2
 from app.web.api.events import EventsDoor
+from app.web.app_calls import AppCalls
 from app.web.assets import Assets, serve_asset
 from app.web.guards import DEPENDENCIES
 from app.web.headers import Headers
 from app.web.live import Signals, listening
-from app.web.pages import auth
+from app.web.pages import (
+    apps,
+    auth,
+    components,
+    environments,
+    event_keys,
+    events,
+    functions,
+    overview,
+    sign_up,
+    signing_keys,
+    start,
+)
 from app.web.pages import runs as run_pages
 from app.web.site import Site, provide_site
 from app.web.templates import template_config
@@ -64,7 +77,17 @@ ROUTERS: tuple[ControllerRouterHandler, ...] = (
     *openapi.HANDLERS,
     # People.
     auth.ROUTER,
+    sign_up.ROUTER,
+    environments.ROUTER,
+    event_keys.ROUTER,
+    signing_keys.ROUTER,
+    start.ROUTER,
     run_pages.ROUTER,
+    overview.ROUTER,
+    events.ROUTER,
+    functions.ROUTER,
+    apps.ROUTER,
+    components.ROUTER,
     serve_asset,
 )
 
@@ -89,6 +112,7 @@ def create_app(settings: Settings | None = None, *, routers: Sequence[Controller
     application.state.assets = assets
     application.state.signals = Signals(site.bell.subscribe)
     application.state.openapi = openapi.text(application)
+    application.state.app_calls = AppCalls(site.ingest, site.outgoing, site.signing_keys.of, site.server_kind)
     application.state.settings = settings
     # Around everything, so that answers to unknown paths have the headers too.
     headed = Headers(application.asgi_handler, is_dev=site.is_dev, is_https=site.is_https)
@@ -158,6 +182,7 @@ def make_site(settings: Settings) -> Site:
                 allow_private=settings.allow_private_apps or is_dev,
             )
         ),
+        sign_up=settings.sign_up,
     )
 
 
@@ -171,6 +196,7 @@ async def _lifespan(application: Litestar) -> AsyncIterator[None]:
         async with _discovery(site, application.state.settings), listening(application.state.signals):
             yield
     finally:
+        await application.state.app_calls.stop()
         await site.outgoing.close()
         await site.events.stop()
         await site.changes.stop()

@@ -3,10 +3,10 @@
 -- reads only, and each answers with the rows that are wrong.
 --
 -- Logical names → tables: event = events, run = runs, step = steps, work = items, wait = pauses, journal = history,
--- attempt = history of kind 'call', slot = slots, limit = flow_keys, org = account_id, env = environment_id.
+-- attempt = history of kind 'call', slot = slots, limit = flow_limits at a key of flow_keys, org = account_id, env = environment_id.
 -- Not here, because no table alone can tell: I1, I2 and I5 (the client's ledger knows what was sent), I3 (needs the
--- triggers of the moment), I11 (row hashes before and after), I14 (tests plant the event), I17 over time (the app's own
--- ledger of calls), I19 to I21 (tables to come), I25 to I31.
+-- triggers of the moment), I11 (row hashes before and after), I14 (tests plant the event), I17 over time (a log of slots that
+-- tests write by trigger), started runs per window of I19 and missing due times of I21 (independent models), I25 to I31.
 -- A block may look at rows that a transaction in flight is about to change: every statement sees one snapshot, and the
 -- engine's transactions leave no block breached between them. Blocks that need quiet say so.
 
@@ -101,16 +101,54 @@ group by run_id, step_key having count(*) > 1
 select i.id from items i where i.kind in ('sleep', 'timeout', 'start_timeout', 'finish_timeout') and i.leased_at < i.due_at
 
 -- I17: No limit has more slots taken than it may have. A lowered limit applies to new claims: then this shows for a while.
-select k.id from flow_keys k where (select count(*) from slots s where s.flow_key_id = k.id) > k.cap
+select k.id from flow_keys k
+where (select count(*) from slots s where s.flow_key_id = k.id) > coalesce(k.cap, (
+  select max(f.cap) from lanes l cross join unnest(l.flow_key_ids, l.limit_ids) as u (key_id, limit_id)
+  join flow_limits f on f.id = u.limit_id and f.kind <> 'throttle' where u.key_id = k.id))
 
 -- I17-slots: A leased call holds a slot of every limit of its lane. Needs: no limit was added while the run was running.
 select i.id from items i join lanes l on l.id = i.lane_id
 where i.lease_id is not null and i.kind in ('discover', 'step') and exists (
-  select from unnest(l.flow_key_ids) as k (id)
-  where not exists (select from slots s where s.flow_key_id = k.id and s.lease_id = i.lease_id))
+  select from unnest(l.flow_key_ids, l.limit_ids) as k (id, limit_id) join flow_limits f on f.id = k.limit_id
+  where f.kind <> 'throttle'
+    and not exists (select from slots s where s.flow_key_id = k.id and s.lease_id in (i.lease_id, i.run_id)))
 
--- I18: A slot belongs to a leased item.
-select s.flow_key_id, s.lease_id from slots s where not exists (select from items i where i.lease_id = s.lease_id)
+-- I18: A slot belongs to a leased item, or to a run that is not over.
+select s.flow_key_id, s.lease_id from slots s
+where not exists (select from items i where i.lease_id = s.lease_id)
+  and not (s.lease_id = s.run_id and exists (select from runs r where r.id = s.run_id and r.ended_at is null))
+
+-- I19: What a rate limit, a duplicate id or an idempotency key refused made no run of that event.
+select d.event_id, d.function_id from dispositions d join runs r on r.environment_id = d.environment_id
+  and r.event_id = d.event_id and r.function_id = d.function_id
+where d.outcome in ('rate_limited', 'duplicate')
+
+-- I20: An event of a batch is in exactly one batch of its function, and a batch knows its size.
+select x.event_id from run_events x join runs r on r.id = x.run_id group by r.function_id, x.event_id having count(*) > 1
+union all
+select r.id from runs r where r.batch_size <> 1 + (select count(*) from run_events x where x.run_id = r.id)
+union all
+select x.event_id from run_events x join runs r on r.environment_id = x.environment_id and r.event_id = x.event_id
+  join runs b on b.id = x.run_id and b.function_id = r.function_id
+
+-- I20-timers: An open debounce or batch has a timer and an event, and what it gathered is its own.
+select g.id from gates g where g.kind in ('debounce', 'batch') and g.opened_at is not null
+  and (g.due_at is null or g.event_id is null or (g.kind = 'batch' and (
+       g.run_id is null or g.size <> 1 + (select count(*) from run_events x where x.run_id = g.run_id)
+       or exists (select from runs r where r.id = g.run_id))))
+
+-- I20-answers: An event that went into a batch is in a run, or in one that is still open.
+select d.event_id from dispositions d where d.outcome = 'batched' and d.run_id is not null
+  and not exists (select from runs r where r.id = d.run_id) and not exists (select from gates g where g.run_id = d.run_id)
+
+-- I21: Every due time of a schedule has one answer, and what ran has a run.
+select a.schedule_id from schedule_answers a where a.outcome = 'ran' and not exists (select from runs r where r.id = a.run_id)
+union all
+select s.id from schedules s join schedule_answers a on a.schedule_id = s.id and a.due_at >= s.next_due
+
+-- I21-once: One run per function and due time.
+select r.function_id from runs r join schedule_answers a on a.run_id = r.id
+group by r.function_id, a.due_at having count(distinct r.id) > 1
 
 -- I22: An ended run has no work, no waits and no slots.
 select r.id from runs r where r.ended_at is not null and (
@@ -121,12 +159,13 @@ select r.id from runs r where r.ended_at is not null and (
 select s.run_id, s.step_key from steps s join runs r on r.id = s.run_id
 where r.ended_at is not null and s.state not in ('completed', 'failed', 'cancelled')
 
--- I23-runs: A run is of the tenant of its function, its app, its lane and its event.
+-- I23-runs: A run is of the tenant of its function, its app, its lane and its event. The lane of an ended run may be gone.
 select r.id from runs r left join functions f on f.id = r.function_id left join apps a on a.id = r.app_id
   left join lanes l on l.id = r.lane_id
 where (f.account_id, f.environment_id) is distinct from (r.account_id, r.environment_id)
    or (a.account_id, a.environment_id) is distinct from (r.account_id, r.environment_id)
-   or (l.account_id, l.environment_id, l.function_id) is distinct from (r.account_id, r.environment_id, r.function_id)
+   or ((l.account_id, l.environment_id, l.function_id) is distinct from (r.account_id, r.environment_id, r.function_id)
+       and (l.id is not null or r.ended_at is null))
    or not exists (select from events e where e.environment_id = r.environment_id and e.id = r.event_id
                     and e.received_at = r.event_received_at and e.account_id = r.account_id)
 
@@ -138,8 +177,9 @@ select 'history', x.run_id from history x left join runs r on r.id = x.run_id
 where (r.account_id, r.environment_id) is distinct from (x.account_id, x.environment_id)
 union all
 select 'items', x.run_id from items x left join runs r on r.id = x.run_id
-where (r.account_id, r.environment_id, r.function_id, r.lane_id)
-  is distinct from (x.account_id, x.environment_id, x.function_id, x.lane_id)
+  left join lanes l on l.id = x.lane_id
+where (r.account_id, r.environment_id, r.function_id) is distinct from (x.account_id, x.environment_id, x.function_id)
+   or (l.account_id, l.environment_id, l.function_id) is distinct from (x.account_id, x.environment_id, x.function_id)
 union all
 select 'pauses', x.run_id from pauses x left join runs r on r.id = x.run_id
 where (r.account_id, r.environment_id) is distinct from (x.account_id, x.environment_id)

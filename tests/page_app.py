@@ -32,8 +32,20 @@ def login_page(request: Request[Any, Any, State], failed: FromQuery[bool] = Fals
         if failed
         else {}
     )
-    context = {"errors": errors, "email": "", "next": "/"}
+    context = {"errors": errors, "email": "", "next": "/", "has_sign_up": True}
     return Template("pages/auth/login.html", context=context)
+
+
+@get("/sign-up", sync_to_thread=False)
+def sign_up_page(request: Request[Any, Any, State], state: FromQuery[str] = "") -> Template:
+    """The sign-up page as its handler would render it: `failed`, `closed`, or fresh."""
+    errors = {"email": "Enter your e-mail address.", "password": "Use at least 12 characters."}
+    context = {
+        "given": {"organization": "Ann & Sons"} if state else {},
+        "errors": errors if state == "failed" else {},
+        "is_open": state != "closed",
+    }
+    return Template("pages/auth/sign_up.html", context=context)
 
 
 @get("/broken", sync_to_thread=False)
@@ -86,7 +98,7 @@ def make_app(pool: Any, tenant: Tenant, signals: Signals | None = None) -> Lites
         return alone
 
     return Litestar(
-        route_handlers=[*runs.HANDLERS, serve_asset, login_page, error_page],
+        route_handlers=[*runs.HANDLERS, serve_asset, login_page, sign_up_page, error_page],
         dependencies={
             "principal": Provide(principal),
             "environment": Provide(environment),

@@ -19,8 +19,8 @@ DEV_USER_ID = UserId(UUID("00000000-0000-4000-a000-000000000001"))
 DEV_SCOPE = Scope(DEV_ACCOUNT_ID, DEV_ENVIRONMENT_ID)
 DEV_EMAIL = "dev@localhost"
 
-#: Two bootstraps at once must not both find nothing. The number only has to be ours.
-_ADVISORY_LOCK = 7_031_222
+#: Two who make accounts at once must not both find nothing. The number only has to be ours.
+LOCK = 7_031_222
 _ACTOR = Actor("stepwell bootstrap")
 
 
@@ -57,7 +57,7 @@ async def bootstrap(
     pool = await open_engine_pool(database_url, size=1, statement_timeout_ms=30_000)
     try:
         async with pool.acquire() as conn, conn.transaction():
-            await conn.execute("select pg_advisory_xact_lock($1)", _ADVISORY_LOCK)
+            await conn.execute("select pg_advisory_xact_lock($1)", LOCK)
             user_id, email = await _ensure_user(conn, hashing, email, password)
             account = await _ensure_account(conn, sealer, user_id, organization)
             role = await _ensure_membership(conn, account.id, user_id)
@@ -87,7 +87,7 @@ async def ensure_dev_tenant(conn: Connection, sealer: Sealer) -> Scope:
 
     The caller commits. It has an event key, because pages show one, and no signing key: in dev mode nothing is signed.
     """
-    await conn.execute("select pg_advisory_xact_lock($1)", _ADVISORY_LOCK)
+    await conn.execute("select pg_advisory_xact_lock($1)", LOCK)
     actor = Actor("stepwell dev")
     await accounts.insert_account(conn, DEV_ACCOUNT_ID, name="Development", slug="dev")
     await accounts.insert_user(conn, DEV_USER_ID, email=DEV_EMAIL, name="Developer", password_hash=None, verified=True)

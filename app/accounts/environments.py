@@ -15,6 +15,8 @@ from app.store.audit import Actor
 from app.store.db import Connection
 
 _SLUG_CHARS = 48
+#: Words that stand in the place of a slug in addresses of pages.
+_NOT_SLUGS = frozenset({"new"})
 
 
 class NameTaken(Refused):
@@ -29,6 +31,13 @@ class NameInvalid(Refused):
 
     def __init__(self) -> None:
         super().__init__("name_invalid")
+
+
+class EnvironmentNeeded(Refused):
+    """The production environment cannot be archived."""
+
+    def __init__(self) -> None:
+        super().__init__("environment_needed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,18 @@ async def create_environment(
     return NewEnvironment(scope, checked_name(name), slug, event_key.secret, signing_key.secret)
 
 
+async def archive_environment(conn: Connection, environment: accounts.Environment, actor: Actor) -> None:
+    """Put an environment away: its keys stop working within seconds, what it holds stays. Raises `EnvironmentNeeded`."""
+    if environment.kind in {"production", "dev"}:
+        raise EnvironmentNeeded
+    await _set_archived(conn, environment, actor, is_archived=True)
+
+
+async def unarchive_environment(conn: Connection, environment: accounts.Environment, actor: Actor) -> None:
+    """Use an archived environment again, with the keys it had."""
+    await _set_archived(conn, environment, actor, is_archived=False)
+
+
 def checked_name(name: str) -> str:
     """The name without spaces around it. Raises `NameInvalid`."""
     text = " ".join(name.split())
@@ -85,4 +106,22 @@ def slug_of(name: str) -> str:
     """The name as it stands in addresses: lower-case letters, digits and single hyphens. Raises `NameInvalid`."""
     plain = unicodedata.normalize("NFKD", checked_name(name)).encode("ascii", "ignore").decode().lower()
     slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:_SLUG_CHARS].strip("-")
+    if slug in _NOT_SLUGS:
+        return f"{slug}-1"
     return slug or f"x-{uuid4().hex[:8]}"
+
+
+async def _set_archived(
+    conn: Connection, environment: accounts.Environment, actor: Actor, *, is_archived: bool
+) -> None:
+    if not await accounts.set_archived(conn, environment.scope, is_archived=is_archived):
+        return
+    await accounts.bump_catalogue(conn, environment.scope)
+    await audit.insert_entry(
+        conn,
+        environment.account_id,
+        actor,
+        "environment.archived" if is_archived else "environment.unarchived",
+        environment_id=environment.id,
+        subject=environment.slug,
+    )

@@ -5,7 +5,8 @@
      POST /e/{key}               web/api/events.py   key → scope, size, decode
   1  ▼ events                    ingest.py           ids                         → events, inbox
      │ bell
-  2  ▼ inbox rows                react.py            functions, waits            → runs, items, history; inbox rows gone
+  2  ▼ inbox rows                react.py            functions, waits            inbox rows gone
+     │                           schedule.py         gates, lanes                → runs, items, history, dispositions, gates
      │ first items are leased at once where there is room
   3  ▼ due items                 queue.py            lanes, flow keys, lease     → items (fence), slots
   4  ▼ leased item               execute.py          load, call, read, hand over
@@ -19,7 +20,7 @@
 
 Beside it: `engine.py` runs the loops of a worker, `catalogue.py` is what a process knows of functions, `hot.py` a run in
 memory, `waits.py` finds the waits an event ends, `lifecycle.py` writes our own events, `sync.py` learns an app's
-functions, `keepers/` put right what a crash left.
+functions, `crons.py` answers the due times of schedules, `keepers/` put right what a crash left.
 
 The rules that make this safe are in docs/adr/0002-the-hot-path.md; each has a pause point and a race test.
 """

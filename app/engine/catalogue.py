@@ -10,15 +10,15 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
+from app.domain.flow.gates import Gates, gates_of
+from app.domain.flow.lanes import Flow, flow_of, lane_of
 from app.domain.function import Function, function_of
-from app.domain.ids import EnvironmentId, FunctionId, LaneId, derive_uuid
+from app.domain.ids import EnvironmentId, FunctionId, LaneId
 from app.domain.limits import PLANS, PlanLimits, plan_of
 from app.domain.matching import Trigger, TriggerIndex
-from app.domain.protocol.function_config import FunctionConfig, read_stored
+from app.domain.protocol.function_config import read_stored
 from app.domain.scope import Scope
-from app.domain.settings import Scope as LimitScope
 from app.store.db import Pool
 from app.store.named import fetch, named
 
@@ -30,11 +30,15 @@ _KEPT = 2000
 
 @dataclass(frozen=True, slots=True)
 class KnownFunction:
-    """A function as the engine uses it. `flow_key_id` is set when a concurrency limit applies to its calls."""
+    """A function as the engine uses it.
+
+    `lane_id` is its plain lane. `flow` and `gates` are None for functions that nothing holds back: they take the short way.
+    """
 
     function: Function
     lane_id: LaneId
-    flow_key_id: UUID | None = None
+    flow: Flow | None = None
+    gates: Gates | None = None
     #: Its app is archived: it is not started any more, and its runs go on.
     is_archived: bool = False
 
@@ -56,7 +60,7 @@ class EnvironmentView:
     triggers: TriggerIndex[FunctionId]
     signing_keys: tuple[str, ...]
     loaded_at: float
-    plan: PlanLimits = PLANS["self_hosted"]
+    limits: PlanLimits = PLANS["self_hosted"]
 
 
 class Catalogue:
@@ -99,11 +103,12 @@ class Catalogue:
             )[0]
             rows = await fetch(connection, named("functions", "of_environment"), environment=scope.environment_id)
         keys = await self._keys_of(scope.environment_id)
+        plan = plan_of(environment["plan"])
         functions: dict[FunctionId, KnownFunction] = {}
         for row in rows:
-            known = _known(row)
+            known = _known(row, plan)
             functions[known.id] = known
-            if known.flow_key_id is not None:
+            if known.flow is not None and known.flow.takes_slots:
                 self._limited.add(known.id)
             else:
                 self._limited.discard(known.id)
@@ -123,27 +128,11 @@ class Catalogue:
             triggers,
             tuple(keys),
             time.monotonic(),
-            plan_of(environment["plan"]),
+            plan,
         )
 
 
-def lane_of(function_id: FunctionId) -> LaneId:
-    """The lane of a function's items; keys of flow control will make more of them."""
-    return LaneId(derive_uuid("lane", function_id.bytes, ""))
-
-
-def flow_key_of(function_id: FunctionId) -> UUID:
-    """The counter of a function's own concurrency limit."""
-    return derive_uuid("flow", function_id.bytes, "function", "")
-
-
-def concurrency_cap(config: FunctionConfig | Function) -> int | None:
-    """The plain limit of a function's calls; None without one. Limits with keys and wider scopes are another matter."""
-    limits = [c.limit for c in config.concurrency if c.key is None and c.scope is LimitScope.FUNCTION and c.limit > 0]
-    return min(limits) if limits else None
-
-
-def _known(row: Any) -> KnownFunction:
+def _known(row: Any, plan: PlanLimits) -> KnownFunction:
     function = function_of(
         read_stored(row["config"].encode()),
         id=row["id"],
@@ -153,9 +142,5 @@ def _known(row: Any) -> KnownFunction:
         sdk=row["sdk"],
         is_paused=row["paused_at"] is not None,
     )
-    return KnownFunction(
-        function,
-        lane_of(row["id"]),
-        flow_key_of(row["id"]) if concurrency_cap(function) is not None else None,
-        row["archived_at"] is not None,
-    )
+    flow = flow_of(function.id, function, function.priority, plan)
+    return KnownFunction(function, lane_of(function.id), flow, gates_of(function), row["archived_at"] is not None)

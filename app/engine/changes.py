@@ -98,6 +98,10 @@ class Changes:
             while batch := self._take():
                 try:
                     await self._write(batch)
+                except Exception as error:  # noqa: BLE001 - a bug must not leave its askers waiting, nor end the writer
+                    for asked in batch:
+                        if not asked.future.done():
+                            asked.future.set_exception(error)
                 finally:
                     self._open.difference_update(asked.run_id for asked in batch)
 

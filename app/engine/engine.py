@@ -36,9 +36,9 @@ from app.engine.clock import DatabaseClock
 from app.engine.dispatch import Dispatch
 from app.engine.execute import Execute
 from app.engine.gateway import Gateway
-from app.engine.keepers import expire, orders, recheck, rescue, sweep
+from app.engine.keepers import cron, expire, orders, recheck, rescue, sweep, tidy
 from app.engine.queue import lease
-from app.engine.react import React
+from app.engine.react import React, Reacted
 from app.engine.transition import Committer, RunEnded, RunUnknown, change_run
 from app.store.db import CONNECTION_LOST, Pool
 from app.store.named import fetch, named
@@ -188,6 +188,13 @@ class Engine:
             self.wake(wrong)
         await orders.run_once(self.cold_pool, self.clock, self._after_commit)
         await recheck.run_once(self.cold_pool, self.resume)
+        await cron.run_once(self.cold_pool, self.react, self._fired)
+
+    async def _fired(self, reacted: Reacted) -> None:
+        """Runs that time started are leased by whoever has room."""
+        if reacted.left_ready:
+            self._wake.set()
+            self.bell.ring()
 
     async def resume(self, run_id: RunId, happening: Happening) -> None:
         """Move a run that waits; one that is over or unknown does not mind."""
@@ -214,6 +221,9 @@ class Engine:
                 self._waits_opened.set()
         if lanes:
             self.wake(list(lanes))
+            if self.execute.room <= 0:
+                # Work we cannot take; somebody else may.
+                self.bell.ring([lane.bytes for lane in lanes])
         if any(entry.emits for entry in entries):
             self._wake.set()
 
@@ -320,6 +330,9 @@ class Engine:
         async with self.pool.acquire(timeout=10) as connection:
             row = (await fetch(connection, named("workers", "next_due")))[0]
         self.clock.saw(row["now"])
+        if row["has_timers"]:
+            await cron.run_once(self.cold_pool, self.react, self._fired)
+            return 0.0
         due = row["next_due"]
         if due is None or due.year >= datetime.max.replace(tzinfo=UTC).year:
             return _LONGEST_WAIT_S
@@ -359,6 +372,7 @@ class Engine:
                 if loop.time() - last_housekeeping > _HOUSEKEEPING_S:
                     last_housekeeping = loop.time()
                     await expire.run_once(self.cold_pool)
+                    await tidy.run_once(self.cold_pool)
             except UNREACHABLE as error:
                 log.warning("keepers wait for the database", extra={"error": repr(error)})
             except asyncio.CancelledError:

@@ -158,7 +158,7 @@ def hot_run(row: Any, retry_delay: timedelta | None) -> HotRun:
         lane_id=row["lane_id"],
         event_id=row["event_id"],
         event=event,
-        events=(event,),
+        events=(event, *(more.encode() for more in row["more_events"] or ())),
         queued_at=row["queued_at"],
         # From the lane, not from what this process has seen of functions: a worker that just started knows nothing.
         is_limited=row["is_limited"],

@@ -36,6 +36,7 @@ class _Request:
     ids: list[UUID]
     seed: str | None
     sha: bytes | None
+    source: str
     future: "asyncio.Future[list[UUID]]"
 
 
@@ -62,29 +63,36 @@ class Ingest:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def add(
-        self, scope: Scope, events: list[NewEvent], *, seed: str | None = None, body: bytes = b"", start: int = 1
+        self,
+        scope: Scope,
+        events: list[NewEvent],
+        *,
+        seed: str | None = None,
+        body: bytes = b"",
+        start: int = 1,
+        source: str = "api",
     ) -> list[UUID]:
         """Store the events of one request, all or none, and return their internal ids in order.
 
         With a valid `seed` header the ids come from it, and the same request again within 24 h stores nothing and gets
-        the same ids (protocol 5.5). Raises Outside (`storage_unavailable`) when the database cannot say that they are stored.
+        the same ids (protocol 5.5). `source` says where they came from: api, or page for people's own. Raises Outside (`storage_unavailable`) when the database cannot say that they are stored.
         """
         ids = seeded_ids(seed, len(events), start) if seed else None
         sha = hashlib.sha256(body).digest() if ids is not None else None
         if ids is None:
             seed = None
             ids = _drawn_ids(len(events))
-        stored = await self._add(scope, events, ids, seed, sha)
+        stored = await self._add(scope, events, ids, seed, sha, source)
         if stored is None:
             # Another body came with this seed before: the events are new and must not be lost.
-            stored = await self._add(scope, events, _drawn_ids(len(events)), None, None)
+            stored = await self._add(scope, events, _drawn_ids(len(events)), None, None, source)
             assert stored is not None
         return stored
 
     async def _add(
-        self, scope: Scope, events: list[NewEvent], ids: list[UUID], seed: str | None, sha: bytes | None
+        self, scope: Scope, events: list[NewEvent], ids: list[UUID], seed: str | None, sha: bytes | None, source: str
     ) -> list[UUID] | None:
-        request = _Request(scope, events, ids, seed, sha, asyncio.get_running_loop().create_future())
+        request = _Request(scope, events, ids, seed, sha, source, asyncio.get_running_loop().create_future())
         self._queue.append(request)
         self._wake.set()
         stored = await request.future
@@ -181,6 +189,7 @@ class Ingest:
             account=[r.scope.account_id for r in requests],
             seed=[r.seed for r in requests],
             sha=[r.sha for r in requests],
+            source=[r.source for r in requests],
             event_n=columns[0],
             event_id=columns[1],
             event_name=columns[2],
@@ -193,8 +202,10 @@ class Ingest:
 
 
 def _drawn_ids(count: int) -> list[UUID]:
+    """Ids in the order of the request's events: within one instant, who reacts to them goes by their ids."""
     now = time.time_ns() // 1_000_000
-    return [ulid_of(now, os.urandom(10)) for _ in range(count)]
+    first = int.from_bytes(os.urandom(10), "big") >> 1
+    return [ulid_of(now, (first + i).to_bytes(10, "big")) for i in range(count)]
 
 
 def _unavailable(message: str) -> Outside:

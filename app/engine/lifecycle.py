@@ -63,11 +63,29 @@ def events_of_end(run: Run, facts: Facts, finish: FinishRun, now: datetime) -> l
     ts = millis(now)
     meta = _sessions(facts.event)
     out = [_event(derive_event_id(run.id, "finished", now), FINISHED, None, ts, data, correlation, meta=meta)]
+    # Every invoke whose event went into the batch hears of its end, each by an event of its own.
+    for n, more in enumerate(_correlations(facts.events[1:]), 1):
+        own = [field for field in fields if field[0] != b"correlation_id"]
+        own.insert(1, (b"correlation_id", _text(more)))
+        body = b"{" + b",".join(b'"' + k + b'":' + v for k, v in own) + b"}"
+        out.append(_event(derive_event_id(run.id, f"finished:{n}", now), FINISHED, None, ts, body, more, meta=meta))
     if finish.status == RunStatus.FAILED:
         out.append(_event(derive_event_id(run.id, "failed", now), FAILED, run_text, ts, data, meta=meta))
     elif finish.status == RunStatus.CANCELLED:
         out.append(_event(derive_event_id(run.id, "cancelled", now), CANCELLED, run_text, ts, data, meta=meta))
     return out
+
+
+def _correlations(events: tuple[bytes, ...]) -> list[str]:
+    """The invokes behind the further events of a batch."""
+    found: list[str] = []
+    for event in events:
+        if b'"correlation_id"' in event:
+            decoded = msgspec.json.decode(event)
+            meta = decoded["data"].get("_inngest") if decoded.get("name") == INVOKED else None
+            if isinstance(meta, dict) and isinstance(meta.get("correlation_id"), str):
+                found.append(meta["correlation_id"])
+    return found
 
 
 def event_of_invoke(run: Run, facts: Facts, invoke: InvokeFunction, now: datetime) -> InternalEvent:

@@ -17,16 +17,21 @@ from uuid import UUID
 import msgspec
 
 from app.adapters.http import Answer, Caller, CallFailed
+from app.domain.cron import CronRefused, read_cron
 from app.domain.errors import RegistrationRefused
 from app.domain.expressions import ExpressionRefused, compile_expression
+from app.domain.flow.concurrency import limits_of
+from app.domain.flow.lanes import Flow, flow_of
 from app.domain.ids import AppId, FunctionId, derive_uuid
+from app.domain.limits import PLANS
 from app.domain.protocol.addresses import normalise_url, same_place
 from app.domain.protocol.config_fields import Checks
 from app.domain.protocol.function_config import FunctionConfig
 from app.domain.protocol.registration import Registration, read_registration
 from app.domain.protocol.signature import sign, verify_response
 from app.domain.scope import Scope
-from app.engine.catalogue import concurrency_cap, flow_key_of, lane_of
+from app.engine.crons import put_schedules
+from app.engine.schedule import lane_columns
 from app.store.db import Pool
 from app.store.named import fetch, named
 
@@ -70,7 +75,14 @@ def checks() -> Checks:
             return refused.message
         return None
 
-    return Checks(expression=expression)
+    def cron(text: str) -> str | None:
+        try:
+            read_cron(text)
+        except CronRefused as refused:
+            return str(refused)
+        return None
+
+    return Checks(expression=expression, cron=cron)
 
 
 async def register(pool: Pool, scope: Scope, registration: Registration, *, kind: str, force: bool = False) -> Synced:
@@ -139,7 +151,9 @@ async def register(pool: Pool, scope: Scope, registration: Registration, *, kind
             checksum=registration.checksum,
         )
         await _put_functions(connection, scope, app_id, [wanted[s] for s in (*added, *changed)])
+        await _put_flow(connection, scope, list(wanted.values()))
         if removed:
+            await fetch(connection, named("flow", "drop_schedules"), functions=[r["id"] for r in removed])
             await fetch(
                 connection,
                 named("sync", "archive_functions"),
@@ -176,24 +190,44 @@ async def _put_functions(connection: Any, scope: Scope, app_id: AppId, configs: 
         environment=scope.environment_id,
         app=app_id,
     )
-    limited = [(f, cap) for f, c in zip(ids, configs, strict=True) if (cap := concurrency_cap(c))]
+
+
+async def _put_flow(connection: Any, scope: Scope, configs: list[FunctionConfig]) -> None:
+    """Limits, plain lanes and schedules of all functions of an app, in step with what it registered."""
+    ids = [function_id_of(scope, c.slug) for c in configs]
+    environment = (await fetch(connection, named("functions", "environment"), environment=scope.environment_id))[0]
+    plan = PLANS.get(environment["plan"])
+    limits = [(f, limit) for f, c in zip(ids, configs, strict=True) for limit in limits_of(f, c, plan)]
     await fetch(
         connection,
-        named("inbox", "put_lanes"),
-        key_id=[flow_key_of(f) for f, _ in limited],
-        key_account=[scope.account_id] * len(limited),
-        key_environment=[scope.environment_id] * len(limited),
-        key_function=[f for f, _ in limited],
-        key_scope=["function"] * len(limited),
-        key_text=[""] * len(limited),
-        key_cap=[cap for _, cap in limited],
-        lane_id=[lane_of(f) for f in ids],
-        account=[scope.account_id] * len(ids),
-        environment=[scope.environment_id] * len(ids),
-        function=ids,
-        lane_key=[""] * len(ids),
-        flow_key=[flow_key_of(f) if concurrency_cap(c) else None for f, c in zip(ids, configs, strict=True)],
+        named("flow", "put_limits"),
+        functions=ids,
+        id=[limit.id for _, limit in limits],
+        account=[scope.account_id] * len(limits),
+        environment=[scope.environment_id] * len(limits),
+        function=[f for f, _ in limits],
+        kind=[str(limit.kind) for _, limit in limits],
+        cap=[limit.cap for _, limit in limits],
+        every=[limit.every for _, limit in limits],
     )
+    plain = [
+        (scope.account_id, scope.environment_id, f, (flow_of(f, c, c.priority, plan) or Flow(f, ())).plain_lane(scope))
+        for f, c in sorted(zip(ids, configs, strict=True), key=lambda pair: pair[0])
+    ]
+    keys = sorted({(key.id, f, key) for _, _, f, lane in plain for key in lane.flow_keys}, key=lambda k: k[0])
+    await fetch(
+        connection,
+        named("flow", "make_lanes"),
+        **lane_columns(sorted(plain, key=lambda lane: lane[3].id)),
+        key_id=[key_id for key_id, _, _ in keys],
+        key_account=[scope.account_id] * len(keys),
+        key_environment=[scope.environment_id] * len(keys),
+        key_function=[f for _, f, _ in keys],
+        key_scope=[key.scope for *_, key in keys],
+        key_text=[key.text for *_, key in keys],
+    )
+    await fetch(connection, named("flow", "unblock"), functions=ids)
+    await put_schedules(connection, scope, list(zip(ids, configs, strict=True)))
 
 
 def _is_well(app: Any, registration: Registration) -> bool:

@@ -189,13 +189,16 @@ async def actions_of_run(connection: Connection, scope: Scope, run_id: RunId) ->
 
 async def batch_of_run(connection: Connection, scope: Scope, run_id: RunId) -> bytes | None:
     """The events of a run as a JSON array; None when there is no such run."""
-    payload: str | None = await connection.fetchval(
-        "select e.payload from runs r join events e on e.environment_id = r.environment_id and e.id = r.event_id"
-        " and e.received_at = r.event_received_at where r.environment_id = $1 and r.id = $2",
+    rows = await connection.fetch(
+        "select e.payload from (select r.environment_id, r.event_id, r.event_received_at as received_at, 0 as position"
+        " from runs r where r.environment_id = $1 and r.id = $2 union all select x.environment_id, x.event_id,"
+        " x.received_at, x.position from run_events x where x.environment_id = $1 and x.run_id = $2) p"
+        " join events e on e.environment_id = p.environment_id and e.id = p.event_id and e.received_at = p.received_at"
+        " order by p.position",
         scope.environment_id,
         run_id,
     )
-    return None if payload is None else b"[" + payload.encode() + b"]"
+    return b"[" + b",".join(row["payload"].encode() for row in rows) + b"]" if rows else None
 
 
 def output_of(detail: str | None) -> msgspec.Raw | None:

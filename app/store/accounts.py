@@ -242,6 +242,19 @@ async def list_branches(conn: Connection, parent: Scope) -> list[Environment]:
     return [_environment(row) for row in rows]
 
 
+async def set_archived(conn: Connection, scope: Scope, *, is_archived: bool) -> bool:
+    """Put an environment away or take it back; false when it is so already."""
+    return bool(
+        await conn.fetchval(
+            "update environments set archived_at = case when $3 then clock() end where account_id = $1 and id = $2"
+            " and (archived_at is not null) <> $3 returning true",
+            scope.account_id,
+            scope.environment_id,
+            is_archived,
+        )
+    )
+
+
 async def bump_catalogue(conn: Connection, scope: Scope) -> None:
     """Tell all processes that functions, apps or keys of this environment changed. Locks the environment's row."""
     await conn.execute(

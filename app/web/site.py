@@ -41,6 +41,7 @@ class Site:
     branches: Branches
     outgoing: Outgoing
     login_limits: LoginLimits = field(default_factory=LoginLimits)
+    sign_up: str = "closed"
 
     @property
     def server_kind(self) -> ServerKind:

@@ -3,6 +3,8 @@
 import "./announce.js";
 import "./theme.js";
 import "./navigation.js";
+import "./menus.js";
+import "./secrets.js";
 import "./copy.js";
 import "./keys.js";
 import "./timeline.js";

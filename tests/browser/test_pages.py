@@ -22,6 +22,9 @@ def addresses(place: Place) -> dict[str, str]:
     return {
         "login": f"{place.url}/login",
         "login with errors": f"{place.url}/login?failed=true",
+        "sign up": f"{place.url}/sign-up",
+        "sign up with errors": f"{place.url}/sign-up?state=failed",
+        "sign up closed": f"{place.url}/sign-up?state=closed",
         "error": f"{place.url}/broken",
         "list": runs,
         "empty list": f"{runs}?q=01KAQ7M4VXE8T2R6H9BZC3WDNP",

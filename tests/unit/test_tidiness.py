@@ -12,8 +12,8 @@ import pytest
 from app.cli import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
-LARGEST_BYTES = 600_000
-"""Nothing that a person edits is larger; the pinned requirements are the largest files."""
+LARGEST_BYTES = 700_000
+"""Nothing that a person edits is larger; the pinned requirements and one vendored checker are the largest files."""
 
 # Written in pieces, so that this file does not find itself.
 REGISTRY_HOSTS = tuple(

@@ -6,6 +6,8 @@ recheck  waits whose second look is still owed
 orders   many runs to be cancelled
 expire   rows kept for a time only: seeds, dedupe keys, sessions
 days     partitions of the days to come
+cron     what time sets off: debounces, batches, crons
+tidy     lanes, keys and gates of key values out of use
 
 Every one may run on every worker at once: rows are taken with `skip locked`, and putting a thing right twice changes
 nothing.

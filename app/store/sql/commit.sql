@@ -88,8 +88,9 @@ with e as materialized (
   join win w on w.n = h.n join lanes l on l.id = w.lane_id
   where exists (select from slots s join flow_keys k on k.id = s.flow_key_id
                 where s.lease_id = h.lease_id and k.waited_since is not null)
-     or exists (select from unnest(l.flow_key_ids) as x (id)
-                where not exists (select from slots s where s.lease_id = h.lease_id and s.flow_key_id = x.id))
+     or exists (select from unnest(l.flow_key_ids, l.limit_ids) as x (id, limit_id) join flow_limits f on f.id = x.limit_id
+                where f.kind <> 'throttle'
+                  and not exists (select from slots s where s.flow_key_id = x.id and s.lease_id in (h.lease_id, w.id)))
 ), given_slots as (
   delete from slots s using given_up g where s.lease_id = g.lease_id
 )
@@ -140,7 +141,7 @@ with e as materialized (
     where q.lease_id is null or exists (select from given_up g where g.lease_id = q.lease_id)
     group by w.lane_id
   ) x on x.id = l.id
-  where l.next_due > x.due order by l.id for no key update of l
+  where l.next_due > x.due and (l.blocked_until is null or l.blocked_until <= clock()) order by l.id for no key update of l
 ), woken as (
   update lanes l set next_due = x.due from wanted_lanes x where l.id = x.id
 )

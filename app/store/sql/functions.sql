@@ -1,5 +1,6 @@
 -- name: environment
-select v.name, v.slug, v.catalogue_version, a.plan from environments v join accounts a on a.id = v.account_id where v.id = :environment::uuid
+select v.name, v.slug, v.catalogue_version, a.plan from environments v join accounts a on a.id = v.account_id
+where v.id = :environment::uuid
 
 -- name: of_environment
 -- Everything the engine may call or match in an environment; those of archived apps are not matched but still have runs.

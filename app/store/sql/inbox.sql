@@ -2,8 +2,8 @@
 -- Stores the events of many requests and puts them into the inbox. A request whose seed was seen in the last 24 h stores
 -- nothing; the caller reads back what it got then.
 with q as materialized (
-  select * from unnest(:n::int[], :environment::uuid[], :account::uuid[], :seed::text[], :sha::bytea[])
-    as t (n, environment_id, account_id, seed, sha)
+  select * from unnest(:n::int[], :environment::uuid[], :account::uuid[], :seed::text[], :sha::bytea[], :source::text[])
+    as t (n, environment_id, account_id, seed, sha, source)
 ), ev as materialized (
   select * from unnest(:event_n::int[], :event_id::uuid[], :event_name::text[], :event_client_id::text[], :event_ts::bigint[],
                        :event_payload::text[], :event_original::text[]) with ordinality
@@ -17,11 +17,11 @@ with q as materialized (
     expires_at = excluded.expires_at where s.expires_at < clock()
   returning s.environment_id, s.seed
 ), fresh as materialized (
-  select q.n, q.environment_id, q.account_id from q
+  select q.n, q.environment_id, q.account_id, q.source from q
   where q.seed is null or exists (select from seeds s where s.environment_id = q.environment_id and s.seed = q.seed)
 ), stored as (
-  insert into events (environment_id, id, received_at, account_id, name, client_id, ts, payload, original)
-  select f.environment_id, ev.id, clock(), f.account_id, ev.name, ev.client_id, ev.ts, ev.payload, ev.original
+  insert into events (environment_id, id, received_at, account_id, name, client_id, ts, payload, original, source)
+  select f.environment_id, ev.id, clock(), f.account_id, ev.name, ev.client_id, ev.ts, ev.payload, ev.original, f.source
   from ev join fresh f on f.n = ev.n
 ), boxed as (
   insert into inbox (environment_id, event_id, received_at, account_id)
@@ -50,9 +50,11 @@ with new as materialized (
   select * from unnest(:n::int[], :run_id::uuid[], :account::uuid[], :environment::uuid[], :app::uuid[], :function::uuid[],
     :function_version::int[], :lane::uuid[], :max_attempts::int[], :is_quiet::bool[], :event_id::uuid[],
     :event_received_at::timestamptz[], :event_name::text[], :parent_run::uuid[], :parent_step::text[], :dedupe_key::text[],
-    :item_id::uuid[], :due_at::timestamptz[], :lease_id::uuid[])
+    :item_id::uuid[], :due_at::timestamptz[], :lease_id::uuid[], :item_lane::uuid[], :skip::text[],
+    :note::text[], :batch_size::int[], :cron::text[], :head_start::interval[])
     as t (n, run_id, account_id, environment_id, app_id, function_id, function_version, lane_id, max_attempts, is_quiet,
-          event_id, event_received_at, event_name, parent_run_id, parent_step_key, dedupe_key, item_id, due_at, lease_id)
+          event_id, event_received_at, event_name, parent_run_id, parent_step_key, dedupe_key, item_id, due_at, lease_id,
+          item_lane, skip, note, batch_size, cron, head_start)
 ), claimed as (
   insert into dedupe as d (environment_id, function_id, key, account_id, run_id, expires_at)
   select distinct on (environment_id, function_id, dedupe_key)
@@ -65,38 +67,47 @@ with new as materialized (
   select * from new where dedupe_key is null or run_id in (select run_id from claimed)
 ), made as (
   insert into runs (id, account_id, environment_id, app_id, function_id, function_version, lane_id, status, commit_id, is_quiet,
-    max_attempts, event_id, event_received_at, event_name, parent_run_id, parent_step_key, queued_at, discoveries)
-  select run_id, account_id, environment_id, app_id, function_id, function_version, lane_id, 'queued', :commit_id::uuid,
-    is_quiet, max_attempts, event_id, event_received_at, event_name, parent_run_id, parent_step_key, clock(), 1
+    max_attempts, event_id, event_received_at, event_name, parent_run_id, parent_step_key, queued_at, discoveries,
+    batch_size, cron, ended_at, error_code, error_message)
+  select run_id, account_id, environment_id, app_id, function_id, function_version, lane_id,
+    case when skip is null then 'queued' else 'skipped' end, :commit_id::uuid,
+    is_quiet, max_attempts, event_id, event_received_at, event_name, parent_run_id, parent_step_key, clock(), 1,
+    batch_size, cron, case when skip is not null then clock() end, skip, note
   from good on conflict (id) do nothing
   returning id
 ), queued as (
-  insert into items (id, account_id, environment_id, function_id, run_id, lane_id, key, kind, due_at, fence, lease_id, worker_id,
+  insert into items (id, account_id, environment_id, function_id, run_id, lane_id, key, kind, rank, due_at, fence, lease_id, worker_id,
     leased_at)
-  select g.item_id, g.account_id, g.environment_id, g.function_id, g.run_id, g.lane_id, 'start', 'discover',
+  select g.item_id, g.account_id, g.environment_id, g.function_id, g.run_id, g.item_lane, 'start', 'discover',
+    coalesce(g.due_at, clock()) - g.head_start,
     coalesce(g.due_at, clock()), case when g.lease_id is null then 0 else 1 end, g.lease_id,
     case when g.lease_id is not null then :worker::uuid end, case when g.lease_id is not null then clock() end
-  from good g join made m on m.id = g.run_id
+  from good g join made m on m.id = g.run_id where g.skip is null
   on conflict (id) do nothing
 ), told as (
-  insert into history (run_id, version, position, account_id, environment_id, kind)
-  select g.run_id, 0, 1, g.account_id, g.environment_id, 'run.created' from good g join made m on m.id = g.run_id
+  insert into history (run_id, version, position, account_id, environment_id, kind, detail)
+  select g.run_id, 0, 1, g.account_id, g.environment_id, case when g.skip is null then 'run.created' else 'run.skipped' end,
+    case when g.skip is not null then json_build_object('code', g.skip, 'note', g.note)::text end
+  from good g join made m on m.id = g.run_id
 ), answered as (
   insert into dispositions (environment_id, event_id, function_id, account_id, outcome, detail, run_id)
-  select environment_id, event_id, function_id, account_id, 'duplicate', '', null from new
-  where dedupe_key is not null and run_id not in (select run_id from claimed)
-  union all
-  select * from unnest(:answer_environment::uuid[], :answer_event::uuid[], :answer_function::uuid[], :answer_account::uuid[],
-                       :answer_outcome::text[], :answer_detail::text[], :answer_run::uuid[])
-  on conflict (environment_id, event_id, function_id) do nothing
+  select distinct on (environment_id, event_id, function_id) * from (
+    select environment_id, event_id, function_id, account_id, 'duplicate', '', null::uuid from new
+    where dedupe_key is not null and run_id not in (select run_id from claimed)
+    union all
+    select * from unnest(:answer_environment::uuid[], :answer_event::uuid[], :answer_function::uuid[], :answer_account::uuid[],
+                         :answer_outcome::text[], :answer_detail::text[], :answer_run::uuid[])
+  ) a (environment_id, event_id, function_id, account_id, outcome, detail, run_id)
+  on conflict (environment_id, event_id, function_id) do update set outcome = excluded.outcome, detail = excluded.detail,
+    run_id = excluded.run_id
 ), done as (
   delete from inbox i using unnest(:done_environment::uuid[], :done_event::uuid[]) as d (environment_id, event_id)
   where i.environment_id = d.environment_id and i.event_id = d.event_id
 ), late_lanes as materialized (
   select l.id, x.due
-  from lanes l join (select lane_id, min(coalesce(due_at, clock())) as due from good where lease_id is null group by lane_id) x
-    on l.id = x.lane_id
-  where l.next_due > x.due order by l.id for no key update of l
+  from lanes l join (select item_lane, min(coalesce(due_at, clock())) as due from good where lease_id is null and skip is null
+                     group by item_lane) x on l.id = x.item_lane
+  where l.next_due > x.due and (l.blocked_until is null or l.blocked_until <= clock()) order by l.id for no key update of l
 ), woken as (
   update lanes l set next_due = x.due from late_lanes x where l.id = x.id
 )
@@ -133,17 +144,3 @@ order by e.received_at, e.id limit 1000
 
 -- name: mark_rechecked
 update pauses set rechecked_at = clock() where run_id = :run_id::uuid and step_key = :step_key::text
-
--- name: put_lanes
--- Lanes and flow keys of functions, made before their first run and kept in step with the limits.
-with k as (
-  insert into flow_keys as f (id, account_id, environment_id, function_id, scope, key, cap)
-  select * from unnest(:key_id::uuid[], :key_account::uuid[], :key_environment::uuid[], :key_function::uuid[], :key_scope::text[],
-                       :key_text::text[], :key_cap::int[])
-  on conflict (id) do update set cap = excluded.cap where f.cap <> excluded.cap
-)
-insert into lanes as l (id, account_id, environment_id, function_id, key, flow_key_ids)
-select id, account_id, environment_id, function_id, key, case when flow_key is null then '{}' else array[flow_key] end
-from unnest(:lane_id::uuid[], :account::uuid[], :environment::uuid[], :function::uuid[], :lane_key::text[], :flow_key::uuid[])
-  as t (id, account_id, environment_id, function_id, key, flow_key)
-on conflict (id) do update set flow_key_ids = excluded.flow_key_ids where l.flow_key_ids <> excluded.flow_key_ids

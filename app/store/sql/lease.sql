@@ -1,82 +1,146 @@
 -- name: lease_free
--- Due items of lanes without flow keys: leased in one round trip, lanes served least recently first (D10).
-with lane as materialized (
-  select l.id from lanes l
-  where (l.next_due <= clock() or l.id = any(:hints::uuid[])) and l.flow_key_ids = '{}'
-  order by l.served_at limit :lanes::int for no key update skip locked
+-- Due items of lanes without limits: leased in one round trip, round robin over environments, then functions (D10). One
+-- row always comes back: whether gated lanes are due as well.
+with due as materialized (
+  select l.id, l.environment_id, l.function_id, l.served_at from lanes l
+  where (l.next_due <= clock() or l.id = any(:hints::uuid[])) and not l.is_gated limit 512
+), turn as (
+  select d.id, d.served_at, row_number() over (partition by d.environment_id order by d.nth, d.served_at) as turn from (
+    select x.*, row_number() over (partition by x.environment_id, x.function_id order by x.served_at) as nth from due x) d
+), lane as materialized (
+  select l.id from turn t join lanes l on l.id = t.id
+  order by t.turn, t.served_at limit :lanes::int for no key update of l skip locked
 ), pick as materialized (
-  select i.id, i.lane_id from lane l cross join lateral (
-    select x.id, x.lane_id from items x where x.lane_id = l.id and x.lease_id is null and x.due_at <= clock()
-    order by x.due_at limit :per_lane::int for update skip locked
-  ) i limit :room::int
+  -- The first of each lane, then the second of each: with little room nobody takes it all.
+  select i.id, i.lane_id from (
+    select x.id from lane l cross join lateral (
+      select y.id, row_number() over (order by y.due_at) as nth from items y
+      where y.lane_id = l.id and y.lease_id is null and y.due_at <= clock() order by y.due_at limit :per_lane::int
+    ) x order by x.nth limit :room::int
+  ) n join items i on i.id = n.id where i.lease_id is null for update of i skip locked
 ), taken as (
   update items i set lease_id = gen_random_uuid(), worker_id = :worker::uuid, leased_at = clock(), fence = i.fence + 1
   from pick p where i.id = p.id
   returning i.id, i.run_id, i.lane_id, i.key, i.kind, i.step_key, i.attempt, i.redeliveries, i.fence, i.lease_id,
     i.environment_id, i.account_id, i.function_id, i.due_at
 ), served as (
-  update lanes l set served_at = clock(), next_due = coalesce((
+  -- A lane that only ran out of the caller's room was not served: it comes first next time.
+  update lanes l set served_at = case when exists (select from pick p where p.lane_id = l.id) then clock() else l.served_at end,
+    next_due = coalesce((
     select min(x.due_at) from (
       select y.due_at from items y where y.lane_id = l.id and y.lease_id is null and not exists (select from pick p where p.id = y.id)
       order by y.due_at limit 1) x), 'infinity')
   from lane where lane.id = l.id
 )
-select t.*, clock() as now from taken t
+select t.*, clock() as now, g.has_gated
+from (select exists (select from lanes l where l.next_due <= clock() and l.is_gated)
+          or exists (select from lanes l where l.id = any(:hints::uuid[]) and l.is_gated) as has_gated) g
+left join taken t on true
 
 -- name: limited_lanes
--- Due items of lanes with flow keys, their lane and item rows locked; capacity is decided by the caller. Timers and requests need
--- none, so calls that wait for room must not hide them. A lane without due work is answered too, with nulls: else its
--- clock would never be corrected, and it would stand in front of the others for ever.
-with lane as materialized (
-  select l.id, l.flow_key_ids from lanes l
-  where (l.next_due <= clock() or l.id = any(:hints::uuid[])) and l.flow_key_ids <> '{}'
-    and (l.blocked_until is null or l.blocked_until <= clock() or l.id = any(:hints::uuid[]))
-  order by l.served_at limit :lanes::int for no key update skip locked
-)
-select i.id, i.kind, lane.id as lane_id, lane.flow_key_ids
-from lane left join lateral (
-  select * from (
-    select x.id, x.kind from items x where x.lane_id = lane.id and x.lease_id is null and x.due_at <= clock()
-      and x.kind not in ('discover', 'step')
-    order by x.due_at limit :per_lane::int for update skip locked
-  ) free_of_limits
+-- Due items of gated lanes, their lane and item rows locked; capacity is decided by the caller. Lanes are found environment
+-- by environment, so that one tenant's ten thousand keys cannot hide another's. A hint is a lane that gave something back:
+-- it is looked at, and so are the lanes that wait for its keys, whatever their clocks say.
+with recursive env (id) as (
+  (select l.environment_id from lanes l where l.is_gated and l.next_due < 'infinity' order by l.environment_id limit 1)
   union all
-  select * from (
-    select x.id, x.kind from items x where x.lane_id = lane.id and x.lease_id is null and x.due_at <= clock()
-      and x.kind in ('discover', 'step')
-    order by x.due_at limit :per_lane::int for update skip locked
-  ) calls
-) i on true limit :room::int
+  select (select l.environment_id from lanes l where l.is_gated and l.next_due < 'infinity' and l.environment_id > e.id
+          order by l.environment_id limit 1)
+  from env e where e.id is not null
+), due as materialized (
+  select x.* from env e cross join lateral (
+    select l.id, l.environment_id, l.function_id, l.served_at from lanes l
+    where l.environment_id = e.id and l.is_gated and l.next_due < 'infinity' and l.next_due <= clock()
+    order by l.next_due limit 64) x
+  where e.id is not null
+  union
+  select l.id, l.environment_id, l.function_id, l.served_at from lanes l where l.id = any(:hints::uuid[]) and l.is_gated
+  union
+  select x.* from (select distinct unnest(h.flow_key_ids) as id from lanes h where h.id = any(:hints::uuid[])) k
+  cross join lateral (
+    select l.id, l.environment_id, l.function_id, l.served_at from lanes l
+    where l.blocked_by = k.id order by l.served_at limit :lanes::int) x
+), turn as (
+  select d.id, d.served_at, row_number() over (partition by d.environment_id order by d.nth, d.served_at) as turn from (
+    select x.*, row_number() over (partition by x.environment_id, x.function_id order by x.served_at) as nth from due x) d
+), lane as materialized (
+  select l.id, l.flow_key_ids, l.limit_ids, l.is_ranked, t.turn, t.served_at as last from turn t join lanes l on l.id = t.id
+  order by t.turn, t.served_at limit :lanes::int for no key update of l skip locked
+), pick as materialized (
+  select x.id, lane.id as lane_id, lane.turn, lane.last, x.place from lane cross join lateral (
+    -- Timers and requests need no room, so calls that wait for it must not hide them.
+    (select y.id, y.due_at as place from items y where y.lane_id = lane.id and y.lease_id is null
+       and y.kind not in ('discover', 'step') and y.due_at <= clock() order by y.due_at limit :per_lane::int)
+    union all
+    (select y.id, y.due_at from items y where not lane.is_ranked and y.lane_id = lane.id and y.lease_id is null
+       and y.kind in ('discover', 'step') and y.due_at <= clock() order by y.due_at limit :per_lane::int)
+    union all
+    (select y.id, y.rank from items y where lane.is_ranked and y.lane_id = lane.id and y.lease_id is null
+       and y.rank is not null and y.due_at <= clock() order by y.rank limit :per_lane::int)
+  ) x
+)
+select lane.id as lane_id, lane.flow_key_ids, lane.limit_ids, i.id, i.kind, i.run_id, i.key, i.fence, clock() as now
+from lane left join pick p on p.lane_id = lane.id
+left join lateral (
+  select x.id, x.kind, x.run_id, x.key, x.fence from items x where x.id = p.id and x.lease_id is null for update skip locked
+) i on true
+order by row_number() over (partition by lane.id order by p.place), lane.turn, lane.last limit :room::int
+
+-- name: make_flow_keys
+-- Keys that were tidied away while nobody used them.
+insert into flow_keys (id, account_id, environment_id, function_id, scope)
+select distinct on (k.id) k.id, l.account_id, l.environment_id, l.function_id, 'function'
+from lanes l cross join lateral unnest(l.flow_key_ids) as k (id)
+where l.id = any(:lanes::uuid[]) and k.id = any(:ids::uuid[])
+order by k.id on conflict (id) do nothing
 
 -- name: lock_flow_keys
--- The counters of limits, always in the order of their ids (rule 9), with the slots taken now.
-select k.id, k.cap, (select count(*)::int from slots s where s.flow_key_id = k.id) as live
-from flow_keys k where k.id = any(:ids::uuid[]) order by k.id for no key update of k
+-- The counters of limits, always in the order of their ids (rule 9). What is used of them is read by the next statement: one
+-- that waited for a lock still sees other tables as they were when it began.
+select k.id from flow_keys k where k.id = any(:ids::uuid[]) order by k.id for no key update
+
+-- name: flow_states
+-- What is used of held keys, and which of the runs hold a slot for their whole life.
+select k.id, k.tat, case when k.cap_until is null or k.cap_until > clock() then k.cap end as cap, k.waited_since,
+  (select count(*)::int from slots s where s.flow_key_id = k.id) as live,
+  array(select s.run_id from slots s where s.flow_key_id = k.id and s.lease_id = any(:runs::uuid[])) as runs
+from flow_keys k where k.id = any(:ids::uuid[])
+
+-- name: limits
+select f.id, f.kind, f.cap, f.every from flow_limits f where f.id = any(:ids::uuid[])
 
 -- name: lease_limited
--- Leases the admitted items, takes their slots, marks the keys that refused somebody and sets the lanes' clocks.
+-- Leases the admitted items, takes their slots, marks the keys that refused somebody and sets the lanes' clocks. A first item
+-- goes over to the lane of its run: whatever becomes of it, it has started.
 with pick as materialized (
   select * from unnest(:item_ids::uuid[], :lease_ids::uuid[]) as p (id, lease_id)
 ), taken as (
-  update items i set lease_id = p.lease_id, worker_id = :worker::uuid, leased_at = clock(), fence = i.fence + 1
-  from pick p where i.id = p.id
+  update items i set lease_id = p.lease_id, worker_id = :worker::uuid, leased_at = clock(), fence = i.fence + 1,
+    lane_id = case when i.kind not in ('discover', 'step') then i.lane_id else r.lane_id end, rank = null
+  from pick p, runs r where i.id = p.id and r.id = i.run_id
   returning i.id, i.run_id, i.lane_id, i.key, i.kind, i.step_key, i.attempt, i.redeliveries, i.fence, i.lease_id,
     i.environment_id, i.account_id, i.function_id, i.due_at
 ), slotted as (
   insert into slots (flow_key_id, lease_id, account_id, environment_id, run_id, item_id)
-  select s.flow_key_id, s.lease_id, t.account_id, t.environment_id, t.run_id, t.id
-  from unnest(:slot_keys::uuid[], :slot_leases::uuid[]) as s (flow_key_id, lease_id) join taken t on t.lease_id = s.lease_id
+  select s.flow_key_id, case when s.whole_run then t.run_id else t.lease_id end, t.account_id, t.environment_id, t.run_id, t.id
+  from unnest(:slot_keys::uuid[], :slot_leases::uuid[], :slot_whole::bool[]) as s (flow_key_id, lease_id, whole_run)
+  join taken t on t.lease_id = s.lease_id
+  on conflict (flow_key_id, lease_id) do nothing
 ), waited as (
-  update flow_keys k set waited_since = case when k.id = any(:refused::uuid[]) then coalesce(k.waited_since, clock()) end
-  where k.id = any(:locked::uuid[]) and (k.id = any(:refused::uuid[])) <> (k.waited_since is not null)
+  update flow_keys k set tat = coalesce(x.tat, k.tat),
+    waited_since = case when k.id = any(:refused::uuid[]) then coalesce(k.waited_since, clock()) end
+  from unnest(:key_ids::uuid[], :key_tats::timestamptz[]) as x (id, tat)
+  where k.id = x.id and ((k.id = any(:refused::uuid[])) <> (k.waited_since is not null) or x.tat is distinct from k.tat)
 ), served as (
-  update lanes l set served_at = clock(),
-    blocked_by = b.flow_key_id, blocked_until = case when b.flow_key_id is not null then clock() + interval '1 second' end,
-    next_due = coalesce((
+  update lanes l set served_at = case when b.flow_key_id is null then clock() else l.served_at end,
+    blocked_by = b.flow_key_id, blocked_until = case when b.flow_key_id is not null then coalesce(b.until, clock() + interval '1 second') end,
+    next_due = case when b.flow_key_id is not null then least(coalesce(b.until, clock() + interval '1 second'), (
+      select y.due_at from items y where y.lane_id = l.id and y.lease_id is null and y.kind not in ('discover', 'step')
+        and not exists (select from pick p where p.id = y.id) order by y.due_at limit 1)) else coalesce((
       select min(x.due_at) from (
         select y.due_at from items y where y.lane_id = l.id and y.lease_id is null and not exists (select from pick p where p.id = y.id)
-        order by y.due_at limit 1) x), 'infinity')
-  from unnest(:lane_ids::uuid[], :lane_blocked_by::uuid[]) as b (id, flow_key_id) where l.id = b.id
+        order by y.due_at limit 1) x), 'infinity') end
+  from unnest(:lane_ids::uuid[], :lane_blocked_by::uuid[], :lane_until::timestamptz[]) as b (id, flow_key_id, until) where l.id = b.id
 )
 select t.*, clock() as now from taken t
 
@@ -87,6 +151,10 @@ select r.id, r.account_id, r.environment_id, r.app_id, r.function_id, r.function
   r.max_attempts, r.event_id, r.event_received_at, r.batch_size, r.parent_run_id, r.parent_step_key, r.queued_at,
   r.started_at, r.ended_at, r.finish_within, f.slug, f.url, v.name as environment_name,
   (select a.plan from accounts a where a.id = r.account_id) as plan,
+  case when r.batch_size > 1 then (
+    select array_agg(b.payload order by x.position) from run_events x
+    join events b on b.environment_id = x.environment_id and b.id = x.event_id and b.received_at = x.received_at
+    where x.run_id = r.id) end as more_events,
   coalesce((select l.flow_key_ids <> '{}' from lanes l where l.id = r.lane_id), false) as is_limited,
   (select e.payload from events e where e.environment_id = r.environment_id and e.id = r.event_id
      and e.received_at = r.event_received_at) as event,

@@ -23,7 +23,10 @@ with kept as materialized (
   insert into runs (id, account_id, environment_id, app_id, function_id, function_version, lane_id, status, commit_id, is_quiet,
     max_attempts, event_id, event_received_at, event_name, batch_size, original_run_id, cron, queued_at, discoveries, completed,
     state_bytes)
-  select :run_id::uuid, r.account_id, r.environment_id, f.app_id, r.function_id, f.version, r.lane_id, 'queued',
+  select :run_id::uuid, r.account_id, r.environment_id, f.app_id, r.function_id, f.version,
+    -- A lane whose key was out of use may be gone; the function's plain lane always is there.
+    coalesce((select l.id from lanes l where l.id = r.lane_id and l.retired_at is null),
+             (select l.id from lanes l where l.function_id = r.function_id and l.key = '')), 'queued',
     :commit_id::uuid, r.is_quiet, :max_attempts::int, r.event_id, r.event_received_at, r.event_name, r.batch_size, r.id, r.cron,
     clock(), 1, (select count(*) from kept), (select coalesce(sum(octet_length(k.memo)), 0) from kept k)
   from runs r join functions f on f.id = r.function_id

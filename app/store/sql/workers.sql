@@ -90,12 +90,18 @@ with due as (
 )
 update lanes l set next_due = x.due from (
   select l.id, d.due from lanes l join due d on d.lane_id = l.id where l.next_due > d.due
+    and (l.blocked_until is null or l.blocked_until <= clock())
   order by l.id for no key update of l skip locked
 ) x where l.id = x.id returning l.id
 
 -- name: next_due
 -- When the earliest future item comes due, so that a timer is not a second late.
-select min(l.next_due) as next_due, clock() as now from lanes l where l.next_due > clock()
+select least((select min(l.next_due) from lanes l where l.next_due > clock()),
+             (select min(g.due_at) from gates g where g.due_at is not null and g.due_at > clock()),
+             (select min(s.next_due) from schedules s where s.next_due < 'infinity' and s.next_due > clock())) as next_due,
+  exists (select from gates g where g.due_at <= clock())
+    or exists (select from schedules s where s.next_due < 'infinity' and s.next_due <= clock()) as has_timers,
+  clock() as now
 
 -- name: stuck
 -- Breaches of law 2: unfinished runs with no live item and no open wait. Always empty; counted in production.

@@ -14,6 +14,7 @@ from app.domain.run.happenings import CancelRequested
 from app.domain.scope import Scope
 from app.engine.transition import RunEnded, RunUnknown, change_run
 from app.reads import machine
+from app.reads.explain import explain_run
 from app.store.db import tenant
 from app.web.api.asked import Asked, CursorInvalid
 from app.web.api.bearer import WITH_KEY
@@ -53,6 +54,18 @@ async def get_jobs(
     if jobs is None:
         raise NotFound("run not found")
     return enveloped(jobs)
+
+
+@get("/v1/runs/{run_id:str}/explain")
+async def explain(
+    run_id: FromPath[str], tenant_scope: NamedDependency[Scope], site: NamedDependency[Site]
+) -> Response[bytes]:
+    """Why the run is not moving: what holds each piece of its future, who holds that, and until when."""
+    async with tenant(site.pages, tenant_scope.account_id) as connection:
+        found = await explain_run(connection, tenant_scope, run_id_of(run_id))
+    if found is None:
+        raise NotFound("run not found")
+    return enveloped(found)
 
 
 @delete("/v1/runs/{run_id:str}", status_code=200)
@@ -192,6 +205,7 @@ ROUTER = Router(
     route_handlers=[
         get_run,
         get_jobs,
+        explain,
         cancel_run,
         cancel_run_v0,
         get_actions,

@@ -8,8 +8,10 @@ from litestar.datastructures import Cookie
 from litestar.di import NamedDependency
 from litestar.response import Redirect, Template
 
-from app.accounts import login
+from app.accounts import login, sign_up
 from app.accounts.login import ABSOLUTE, SignedIn, TooManyTries, WrongLogin
+from app.domain.errors import Outside
+from app.store.db import CONNECTION_LOST
 from app.web.guards import (
     find_principal,
     local_path,
@@ -28,12 +30,12 @@ _WRONG = "E-mail address or password is wrong."
 
 
 @get("/login", name="login")
-async def show_login(request: AnyRequest) -> Response[Any]:
+async def show_login(request: AnyRequest, site: NamedDependency[Site]) -> Response[Any]:
     """Show the form, or go on when somebody is signed in already."""
     target = local_path(request.query_params.get("next"))
     if await find_principal(request) is not None:
         return Redirect(target, status_code=303)
-    return _form(target)
+    return _form(target, has_sign_up=await _has_sign_up(site))
 
 
 @post("/login", guards=[require_same_origin], request_max_body_size=_LARGEST_FORM_BYTES)
@@ -94,13 +96,28 @@ def session_cookie(
     )
 
 
-def _form(target: str, *, email: str = "", errors: dict[str, str] | None = None, status: int = 200) -> Template:
+def _form(
+    target: str,
+    *,
+    email: str = "",
+    errors: dict[str, str] | None = None,
+    has_sign_up: bool = False,
+    status: int = 200,
+) -> Template:
     return Template(
         "pages/auth/login.html",
-        context={"next": target, "email": email, "errors": errors or {}},
+        context={"next": target, "email": email, "errors": errors or {}, "has_sign_up": has_sign_up},
         status_code=status,
         media_type="text/html",
     )
+
+
+async def _has_sign_up(site: Site) -> bool:
+    """Whether the form links to the sign-up. The form itself needs no database."""
+    try:
+        return await sign_up.is_open(site.ingest, site.sign_up)
+    except (Outside, *CONNECTION_LOST):
+        return False
 
 
 def _text(value: object) -> str:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from app.domain.event import NewEvent
+from app.domain.flow.lanes import lane_of
 from app.domain.ids import RunId, derive_run_id, to_ulid
 from app.domain.scope import Scope
-from app.engine.catalogue import lane_of
 from app.engine.ingest import Ingest
 from app.engine.sync import function_id_of, register
 from app.store.db import Pool

@@ -136,6 +136,7 @@ ROUTES = {
     "GET /v1/events/{event_id}/runs": Route(_EVENT, missing=(200, None)),
     "GET /v1/runs/{run_id}": Route(_RUN),
     "GET /v1/runs/{run_id}/jobs": Route(_RUN),
+    "GET /v1/runs/{run_id}/explain": Route(_RUN),
     "DELETE /v1/runs/{run_id}": Route(_ENDED),
     "GET /v1/apps/{app_name}/functions": Route(_APP),
     "POST /v1/checkpoint/{run_id}/async": Route(

@@ -1,0 +1,679 @@
+"""Station 2, runs: which of an event's functions start one, when, and in which lane; the others get a recorded reason.
+
+    wish (function, event) ─► paused? ─► event id seen? ─► gates (domain/flow/gates.py) ─► backlog? ─► run with first item
+                               │           └ duplicate       ├ a reason                     └ starts later
+                               └ skipped run                 ├ held by a debounce or batch, whose timer is in `gates`
+                                                             └ skipped run (singleton)
+    timer of a gate ─► fire_due ─► run of the newest event, or of the batch
+
+Everything happens in the transaction of the caller, so a crash before its commit has counted nothing (docs/adr/0009).
+Functions without gates and limits touch none of this: one statement makes their runs.
+
+Who is authoritative for what
+- rows of `gates`: locked in the order of their ids before anything is decided, changed once at the end
+- `dedupe`: the event ids and who claimed them first
+- lanes and keys: frozen into the run here; what a limit allows is read when an item is leased (queue.py)
+"""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from app.domain.event import INVOKED
+from app.domain.flow.gates import (
+    Arrival,
+    EventRef,
+    GateKind,
+    Gates,
+    GateState,
+    Keys,
+    Outcome,
+    Verdict,
+)
+from app.domain.flow.keys import shown
+from app.domain.flow.lanes import Lane, Lanes
+from app.domain.flow.priority import head_start
+from app.domain.ids import (
+    EnvironmentId,
+    EventId,
+    ItemId,
+    LaneId,
+    LeaseId,
+    RunId,
+    WorkerId,
+    derive_item_id,
+    derive_run_id,
+    millis,
+    parse_ulid,
+    to_ulid,
+)
+from app.domain.run.begin import begin
+from app.domain.run.fold import fold_all
+from app.domain.run.happenings import CancelRequested, Happening
+from app.domain.run.state import ItemKind, RetryPolicy, Run
+from app.domain.scope import Scope
+from app.engine.catalogue import EnvironmentView, KnownFunction
+from app.engine.clock import DatabaseClock
+from app.engine.hot import Facts, HotRun, LeasedItem
+from app.engine.lifecycle import FAILED, FINISHED
+from app.engine.waits import child_refused
+from app.store.named import fetch, named
+
+#: An event dated this far ahead delays the start of its runs (feature-semantics A1, FutureAtLimit).
+_FUTURE = timedelta(seconds=2)
+#: How much later a run starts that came while the environment's backlog was full.
+_BACKLOG_DELAY = timedelta(minutes=1)
+_BACKLOG_COUNTED = timedelta(seconds=5)
+#: Gates whose timer came due, taken in one transaction.
+_DUE = 50
+
+Wake = tuple[RunId, Happening]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An event as it lies in the store. `decoded` parses the payload once, for all who ask."""
+
+    ref: EventRef
+    name: str
+    ts: int
+    client_id: str | None
+    payload: bytes
+    decoded: Callable[[], dict[str, Any]]
+
+    @property
+    def first_time(self) -> datetime | None:
+        """When a run of it may start, if it is dated into the future."""
+        ahead = self.ts - millis(self.ref.received_at)
+        return (
+            None
+            if ahead <= _FUTURE // timedelta(milliseconds=1)
+            else self.ref.received_at + timedelta(milliseconds=ahead)
+        )
+
+
+def stored_event(row: Any) -> Stored:
+    """The event of a claimed row."""
+    payload: bytes = row["payload"].encode()
+    kept: list[dict[str, Any]] = []
+
+    def decoded() -> dict[str, Any]:
+        if not kept:
+            kept.append(msgspec.json.decode(payload))
+        return kept[0]
+
+    ref = EventRef(row["event_id"], row["received_at"])
+    return Stored(ref, row["name"], row["ts"], row["client_id"], payload, decoded)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A function that an event would start. `parent` is the step that waits for the run (invoke)."""
+
+    event: Stored
+    view: EnvironmentView
+    known: KnownFunction
+    parent: tuple[RunId, str] | None = None
+    cron: str | None = None
+    #: Overrides the id and the start of a run that an event alone does not determine (cron).
+    run_id: RunId | None = None
+    starts_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class NewRun:
+    """A run about to be written. `skip` is the reason it is made as skipped, `note` says more to people."""
+
+    hot: HotRun
+    known: KnownFunction
+    event: Stored
+    lanes: Lanes | None
+    due_at: datetime | None
+    dedupe_key: str | None = None
+    lease: LeasedItem | None = None
+    skip: str | None = None
+    note: str = ""
+    batch_size: int = 1
+    cron: str | None = None
+    head_start: timedelta | None = None
+    #: Waiting items its environment may have; None without a bound.
+    backlog: int | None = None
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a round is going to write, and whom it wakes first."""
+
+    runs: list[NewRun] = field(default_factory=list)
+    #: (event, function) → the answer's row; a later word on the same pair replaces an earlier one.
+    answers: dict[tuple[UUID, UUID], tuple[Any, ...]] = field(default_factory=dict)
+    wakes: list[Wake] = field(default_factory=list)
+    joined: list[tuple[Any, ...]] = field(default_factory=list)
+    #: Cancel rules were set up that owe the second look of waits.
+    owes_look: bool = False
+
+    def answer(
+        self,
+        view: EnvironmentView,
+        event: EventId,
+        function: UUID,
+        outcome: str,
+        detail: str = "",
+        run: UUID | None = None,
+    ) -> None:
+        """Record why an event did not become a run of its own."""
+        scope = view.scope
+        self.answers[event, function] = (
+            scope.environment_id,
+            event,
+            function,
+            scope.account_id,
+            outcome,
+            detail.replace("\x00", "\ufffd"),
+            run,
+        )
+
+
+@dataclass(slots=True)
+class Schedule:
+    """The station of one worker."""
+
+    clock: DatabaseClock
+    retry_delay: timedelta | None = None
+    #: Whether an environment's backlog was full, and when that was counted.
+    _backlogs: dict[EnvironmentId, tuple[datetime, bool]] = field(default_factory=dict)
+
+    async def decide(self, connection: Any, wishes: list[Wish], plan: Plan, now: datetime) -> None:
+        """Turn wishes into runs and answers."""
+        gated: list[tuple[Wish, Gates]] = []
+        for wish in wishes:
+            if wish.known.function.is_paused:
+                self._skip(wish, plan, "paused")
+            elif wish.known.gates is not None:
+                gated.append((wish, wish.known.gates))
+            else:
+                plan.runs.append(self.new_run(wish, dedupe_key=wish.event.client_id))
+        if gated:
+            await self._through_gates(connection, gated, plan, now)
+        if any(new.backlog is not None for new in plan.runs):
+            await self._hold_back(connection, plan, now)
+
+    async def _through_gates(self, connection: Any, gated: list[tuple[Wish, Gates]], plan: Plan, now: datetime) -> None:
+        fresh = await _claim_ids(connection, [wish for wish, _ in gated])
+        passing: list[tuple[Wish, Gates, Keys]] = []
+        for n, (wish, gates) in enumerate(gated):
+            if n in fresh:
+                passing.append((wish, gates, gates.keys(wish.event.decoded(), is_cron=wish.cron is not None)))
+            else:
+                plan.answer(wish.view, wish.event.ref.id, wish.known.id, "duplicate", "same event id")
+        states = await hold_gates(connection, passing)
+        live = await _live(connection, [s.run_id for s in states.values() if s.kind is GateKind.SINGLETON and s.run_id])
+        for wish, gates, keys in passing:
+            await self._pass(connection, wish, gates, keys, states, live, plan, now)
+        await _join_batches(connection, plan)
+        await put_gates(connection, states)
+
+    async def _pass(
+        self,
+        connection: Any,
+        wish: Wish,
+        gates: Gates,
+        keys: Keys,
+        states: dict[UUID, GateState],
+        live: set[RunId],
+        plan: Plan,
+        now: datetime,
+    ) -> None:
+        event, known, view = wish.event, wish.known, wish.view
+        run_id = wish.run_id or derive_run_id(known.id, event.ref.id.bytes, event.ref.received_at)
+        arrival = Arrival(event.ref, event.ts, len(event.payload), run_id, wish.cron is not None)
+        verdict = gates.pass_through(keys, states, arrival, live, now)
+        if verdict.starts_batch == "before":
+            await self._start_batch(connection, known, view, keys, states, plan)
+            verdict = gates.pass_through(keys, states, arrival, live, now)
+        match verdict.outcome:
+            case Outcome.START:
+                self._start(self.new_run(wish), verdict, plan)
+            case Outcome.SINGLETON:
+                self._skip(wish, plan, "singleton", verdict.detail, verdict.run_id)
+            case Outcome.BATCHED:
+                plan.answer(view, event.ref.id, known.id, "batched", verdict.detail, verdict.run_id)
+                if verdict.position > 0:
+                    plan.joined.append(
+                        (
+                            verdict.run_id,
+                            verdict.position,
+                            view.scope.account_id,
+                            view.scope.environment_id,
+                            event.ref.id,
+                            event.ref.received_at,
+                        )
+                    )
+                if verdict.starts_batch == "after":
+                    await self._start_batch(connection, known, view, keys, states, plan)
+            case Outcome.DEBOUNCED:
+                plan.answer(view, event.ref.id, known.id, "debounced", verdict.detail)
+                if verdict.superseded is not None:
+                    plan.answer(view, verdict.superseded.id, known.id, "debounced", "superseded by a newer event")
+            case refused:
+                plan.answer(view, event.ref.id, known.id, str(refused), verdict.detail)
+                if wish.parent is not None:
+                    plan.wakes.append(
+                        (wish.parent[0], child_refused(wish.parent[1], "invoked function is rate limited"))
+                    )
+
+    def _start(self, new: NewRun, verdict: Verdict, plan: Plan) -> None:
+        if verdict.cancels is not None:
+            in_hand = next((n for n in plan.runs if n.hot.run.id == verdict.cancels), None)
+            if in_hand is not None:
+                # The run whose place is taken is not even written yet: it is made as skipped.
+                in_hand.skip, in_hand.note = "singleton", f"replaced by {to_ulid(new.hot.run.id)}"
+            else:
+                plan.wakes.append((verdict.cancels, CancelRequested("singleton")))
+        plan.runs.append(new)
+
+    def _skip(self, wish: Wish, plan: Plan, reason: str, detail: str = "", there: RunId | None = None) -> None:
+        """A run that is made as skipped, so that people find it among the runs, and its answer."""
+        new = self.new_run(wish)
+        new.skip = reason
+        new.note = f"run {to_ulid(there)} is there{', ' + detail if detail else ''}" if there else detail
+        plan.runs.append(new)
+        plan.answer(wish.view, wish.event.ref.id, wish.known.id, reason, new.note, new.hot.run.id)
+
+    async def _start_batch(
+        self,
+        connection: Any,
+        known: KnownFunction,
+        view: EnvironmentView,
+        keys: Keys,
+        states: dict[UUID, GateState],
+        plan: Plan,
+    ) -> None:
+        """The open batch of a gate becomes a run now."""
+        state = keys.state(GateKind.BATCH, states)
+        if state is None or state.event is None or state.run_id is None:
+            return
+        first = await load_event(connection, view.scope.environment_id, state.event)
+        size, run_id = state.size, state.run_id
+        state.close()
+        if first is None:
+            return
+        new = self.new_run(Wish(first, view, known, _parent_of(first), run_id=run_id, starts_at=state.due_at))
+        new.batch_size = size
+        if known.function.is_paused:
+            new.skip = "paused"
+        plan.runs.append(new)
+
+    async def fire_due(self, connection: Any, view_of: Callable[[Any], Any], plan: Plan) -> datetime | None:
+        """Start what debounces and batches have gathered and whose time has come; None when nothing is due.
+
+        `view_of(row)` gives the functions of a gate's environment. Rows stay locked until the caller commits.
+        """
+        rows = await fetch(connection, named("flow", "due_gates"), room=_DUE)
+        if not rows:
+            return None
+        now: datetime = rows[0]["now"]
+        states: dict[UUID, GateState] = {}
+        singletons: list[tuple[Wish, Gates, Keys]] = []
+        for row in rows:
+            state = _state(row)
+            states[state.id] = state
+            view = await view_of(row)
+            known = view.functions.get(row["function_id"])
+            if state.event is None:
+                state.close()
+                continue
+            if known is None:
+                # What was gathered has nobody to run it any more.
+                outcome = "batched" if state.kind is GateKind.BATCH else "debounced"
+                plan.answer(view, state.event.id, row["function_id"], outcome, "the function was removed meanwhile")
+                state.close()
+                continue
+            if state.kind is GateKind.BATCH:
+                keys = Keys({GateKind.BATCH: (state.id, state.key)})
+                await self._start_batch(connection, known, view, keys, states, plan)
+                continue
+            event = await load_event(connection, row["environment_id"], state.event)
+            due_at = state.due_at or now
+            gathered = state.size
+            state.close()
+            if event is None:
+                continue
+            run_id = derive_run_id(known.id, b"debounce" + event.ref.id.bytes, due_at)
+            wish = Wish(event, view, known, _parent_of(event), run_id=run_id)
+            plan.answer(view, event.ref.id, known.id, "debounced", f"ran for {gathered} events", run_id)
+            if known.function.is_paused:
+                self._skip(wish, plan, "paused")
+            elif known.gates is None or known.gates.singleton is None:
+                plan.runs.append(self.new_run(wish))
+            else:
+                keys = known.gates.keys(event.decoded())
+                singletons.append((wish, known.gates, keys.only(GateKind.SINGLETON)))
+        if singletons:
+            held = await hold_gates(connection, singletons)
+            live = await _live(connection, [s.run_id for s in held.values() if s.run_id])
+            for wish, gates, keys in singletons:
+                assert wish.run_id is not None
+                verdict = gates.take_place(keys, held, wish.run_id, live)
+                if verdict.outcome is Outcome.SINGLETON:
+                    self._skip(wish, plan, "singleton", verdict.detail, verdict.run_id)
+                else:
+                    self._start(self.new_run(wish), verdict, plan)
+            states.update(held)
+        await put_gates(connection, states)
+        return now
+
+    async def _hold_back(self, connection: Any, plan: Plan, now: datetime) -> None:
+        """Backlog, the last gate: it delays and never drops (architecture 6)."""
+        for new in plan.runs:
+            scope = new.hot.facts.scope
+            if (
+                new.skip is None
+                and new.backlog is not None
+                and await self._is_full(connection, scope, new.backlog, now)
+            ):
+                new.due_at = max(new.due_at or now, now + _BACKLOG_DELAY)
+                key = (new.event.ref.id, new.known.id)
+                plan.answers.setdefault(
+                    key,
+                    (
+                        scope.environment_id,
+                        new.event.ref.id,
+                        new.known.id,
+                        scope.account_id,
+                        "backlog",
+                        "the environment has more waiting work than its plan allows; the run starts later",
+                        new.hot.run.id,
+                    ),
+                )
+
+    async def _is_full(self, connection: Any, scope: Scope, most: int, now: datetime) -> bool:
+        """Whether the environment has `most` waiting items; counted now and then, a little late on purpose."""
+        known = self._backlogs.get(scope.environment_id)
+        if known is None or now - known[0] > _BACKLOG_COUNTED:
+            rows = await fetch(connection, named("flow", "backlog"), environment=scope.environment_id, most=most)
+            known = (now, rows[0]["count"] >= most)
+            self._backlogs[scope.environment_id] = known
+        return known[1]
+
+    def new_run(self, wish: Wish, *, dedupe_key: str | None = None) -> NewRun:
+        """The run of a wish, with its lanes."""
+        event, known, view = wish.event, wish.known, wish.view
+        starts_at = wish.starts_at if wish.run_id is not None else event.first_time
+        run_id = wish.run_id or derive_run_id(known.id, event.ref.id.bytes, event.ref.received_at)
+        run = Run(
+            id=run_id,
+            function_id=known.id,
+            retry=RetryPolicy(known.function.max_attempts, self.retry_delay),
+            is_quiet=event.name in (FINISHED, FAILED),
+            max_steps=view.limits.steps_per_run,
+            max_sleep=view.limits.max_sleep,
+            finish_within=known.function.timeouts.finish,
+        )
+        run = fold_all(run, begin(run, at=starts_at))
+        lanes = known.flow.lanes(view.scope, event.decoded()) if known.flow is not None else None
+        facts = Facts(
+            scope=view.scope,
+            app_id=known.function.app_id,
+            function_id=known.id,
+            function_slug=known.function.slug,
+            environment_name=view.name,
+            lane_id=lanes.run.id if lanes is not None else known.lane_id,
+            event_id=event.ref.id,
+            event=event.payload,
+            events=(event.payload,),
+            queued_at=self.clock.now(),
+            is_limited=lanes is not None and lanes.run.is_gated,
+            parent_run_id=wish.parent[0] if wish.parent else None,
+            parent_step_key=wish.parent[1] if wish.parent else None,
+        )
+        new = NewRun(
+            HotRun(run, facts, seen_at=event.ref.received_at),
+            known,
+            event,
+            lanes,
+            starts_at,
+            dedupe_key,
+            cron=wish.cron,
+        )
+        new.backlog = view.limits.backlog
+        if known.flow is not None and known.flow.priority is not None:
+            new.head_start = head_start(known.flow.priority, event.decoded())
+        return new
+
+    def lease_first(self, runs: list[NewRun], room: int) -> None:
+        """Lease up to `room` first items to this worker before they are written (architecture 6, two commits)."""
+        now = self.clock.now()
+        for i, new in enumerate(runs):
+            if i < room and new.due_at is None and new.skip is None and new.lanes is None and new.batch_size == 1:
+                new.lease = LeasedItem(
+                    _start_item(new.hot.run.id),
+                    "start",
+                    ItemKind.DISCOVER,
+                    None,
+                    0,
+                    1,
+                    LeaseId(uuid.uuid4()),
+                    due_at=now,
+                )
+
+    async def create(self, connection: Any, worker_id: WorkerId, plan: Plan, done: list[Any]) -> set[UUID]:
+        """Write runs, first items and answers; `done` are the inbox rows that go with them. Returns the runs made."""
+        runs = plan.runs
+        if any(n.lanes is not None for n in runs):
+            await put_lanes(connection, [(n.hot.facts, n.lanes) for n in runs if n.lanes is not None])
+        facts = [n.hot.facts for n in runs]
+        answers = list(zip(*plan.answers.values(), strict=True)) or [()] * 7
+        made = await fetch(
+            connection,
+            named("inbox", "create_runs"),
+            n=list(range(len(runs))),
+            run_id=[n.hot.run.id for n in runs],
+            account=[f.scope.account_id for f in facts],
+            environment=[f.scope.environment_id for f in facts],
+            app=[f.app_id for f in facts],
+            function=[f.function_id for f in facts],
+            function_version=[n.known.function.version for n in runs],
+            lane=[f.lane_id for f in facts],
+            item_lane=[_item_lane(n) for n in runs],
+            max_attempts=[n.known.function.max_attempts for n in runs],
+            is_quiet=[n.hot.run.is_quiet for n in runs],
+            event_id=[f.event_id for f in facts],
+            event_received_at=[n.event.ref.received_at for n in runs],
+            event_name=[n.event.name for n in runs],
+            parent_run=[f.parent_run_id for f in facts],
+            parent_step=[f.parent_step_key for f in facts],
+            dedupe_key=[n.dedupe_key for n in runs],
+            item_id=[_start_item(n.hot.run.id) for n in runs],
+            due_at=[n.due_at for n in runs],
+            lease_id=[n.lease.lease_id if n.lease else None for n in runs],
+            skip=[n.skip for n in runs],
+            note=[n.note or None for n in runs],
+            batch_size=[n.batch_size for n in runs],
+            cron=[n.cron for n in runs],
+            head_start=[n.head_start for n in runs],
+            worker=worker_id,
+            commit_id=uuid.uuid4(),
+            answer_environment=answers[0],
+            answer_event=answers[1],
+            answer_function=answers[2],
+            answer_account=answers[3],
+            answer_outcome=answers[4],
+            answer_detail=answers[5],
+            answer_run=answers[6],
+            done_environment=[r["environment_id"] for r in done],
+            done_event=[r["event_id"] for r in done],
+        )
+        return {row["id"] for row in made}
+
+
+async def load_event(connection: Any, environment_id: UUID, ref: EventRef) -> Stored | None:
+    """A stored event; None when its day is no longer kept."""
+    rows = await fetch(
+        connection, named("flow", "event"), environment=environment_id, event=ref.id, received_at=ref.received_at
+    )
+    return stored_event(rows[0]) if rows else None
+
+
+async def hold_gates(connection: Any, wanted: list[tuple[Wish, Gates, Keys]]) -> dict[UUID, GateState]:
+    """Lock the rows of gates, in the order of their ids; missing ones are made first."""
+    rows: dict[UUID, tuple[Any, ...]] = {}
+    for wish, _, keys in wanted:
+        for kind, row_id, key in keys:
+            scope = wish.view.scope
+            rows[row_id] = (row_id, scope.account_id, scope.environment_id, wish.known.id, str(kind), shown(key))
+    states: dict[UUID, GateState] = {}
+    while len(states) < len(rows):  # a row may be tidied away between the two statements
+        missing = [rows[row_id] for row_id in sorted(rows)]
+        columns = list(zip(*missing, strict=True))
+        await fetch(
+            connection,
+            named("flow", "make_gates"),
+            id=columns[0],
+            account=columns[1],
+            environment=columns[2],
+            function=columns[3],
+            kind=columns[4],
+            key=columns[5],
+        )
+        for row in await fetch(connection, named("flow", "hold_gates"), ids=list(rows)):
+            states[row["id"]] = _state(row)
+    return states
+
+
+async def put_gates(connection: Any, states: dict[UUID, GateState]) -> None:
+    """Write the changed rows back."""
+    changed = [s for s in states.values() if s.is_changed]
+    if not changed:
+        return
+    await fetch(
+        connection,
+        named("flow", "put_gates"),
+        id=[s.id for s in changed],
+        tat=[s.tat for s in changed],
+        run=[s.run_id for s in changed],
+        event=[s.event.id if s.event else None for s in changed],
+        event_received_at=[s.event.received_at if s.event else None for s in changed],
+        event_ts=[s.event_ts for s in changed],
+        opened_at=[s.opened_at for s in changed],
+        due_at=[s.due_at for s in changed],
+        size=[s.size for s in changed],
+        bytes=[s.bytes for s in changed],
+    )
+
+
+async def put_lanes(connection: Any, wanted: list[tuple[Facts, Lanes]]) -> None:
+    """Make the lanes and keys of runs where they are not there yet; existing ones are not locked."""
+    lanes: dict[LaneId, tuple[Facts, Lane]] = {}
+    for facts, found in wanted:
+        for lane in found.all:
+            lanes[lane.id] = (facts, lane)
+    ordered = [lanes[lane_id] for lane_id in sorted(lanes)]
+    keys = {key.id: (facts, key) for facts, lane in ordered for key in lane.flow_keys}
+    held = [keys[key_id] for key_id in sorted(keys)]
+    await fetch(
+        connection,
+        named("flow", "make_lanes"),
+        **lane_columns([(f.scope.account_id, f.scope.environment_id, f.function_id, lane) for f, lane in ordered]),
+        key_id=[k.id for _, k in held],
+        key_account=[f.scope.account_id for f, _ in held],
+        key_environment=[f.scope.environment_id for f, _ in held],
+        key_function=[f.function_id for f, _ in held],
+        key_scope=[k.scope for _, k in held],
+        key_text=[k.text for _, k in held],
+    )
+
+
+def lane_columns(lanes: list[tuple[UUID, UUID, UUID, Lane]]) -> dict[str, Any]:
+    """The columns of lanes for `make_lanes`; arrays of arrays travel as text, `,` between the ids."""
+    return {
+        "lane_id": [lane.id for *_, lane in lanes],
+        "account": [account for account, *_ in lanes],
+        "environment": [environment for _, environment, *_ in lanes],
+        "function": [function for _, _, function, _ in lanes],
+        "lane_key": [lane.key for *_, lane in lanes],
+        "lane_flow_keys": [",".join(str(k.id) for k in lane.flow_keys) for *_, lane in lanes],
+        "lane_limits": [",".join(str(k.limit_id) for k in lane.flow_keys) for *_, lane in lanes],
+        "is_ranked": [lane.is_ranked for *_, lane in lanes],
+    }
+
+
+async def _claim_ids(connection: Any, wishes: list[Wish]) -> set[int]:
+    """Which wishes are the first with their event id; those without an id of the client's are always."""
+    asked = [(n, w) for n, w in enumerate(wishes) if w.event.client_id is not None]
+    fresh = set(range(len(wishes))) - {n for n, _ in asked}
+    if not asked:
+        return fresh
+    rows = await fetch(
+        connection,
+        named("flow", "claim_ids"),
+        n=[n for n, _ in asked],
+        environment=[w.view.scope.environment_id for _, w in asked],
+        account=[w.view.scope.account_id for _, w in asked],
+        function=[w.known.id for _, w in asked],
+        key=[w.event.client_id for _, w in asked],
+        run=[w.run_id or derive_run_id(w.known.id, w.event.ref.id.bytes, w.event.ref.received_at) for _, w in asked],
+    )
+    return fresh | {row["n"] for row in rows}
+
+
+async def _live(connection: Any, run_ids: list[RunId]) -> set[RunId]:
+    """Those of the runs that are not over; asked after their gates are held."""
+    if not run_ids:
+        return set()
+    return {row["id"] for row in await fetch(connection, named("flow", "live_runs"), ids=run_ids)}
+
+
+async def _join_batches(connection: Any, plan: Plan) -> None:
+    if plan.joined:
+        columns = list(zip(*plan.joined, strict=True))
+        names = ("run", "position", "account", "environment", "event", "received_at")
+        await fetch(connection, named("flow", "join_batches"), **dict(zip(names, columns, strict=True)))
+
+
+def _state(row: Any) -> GateState:
+    event = EventRef(row["event_id"], row["event_received_at"]) if row["event_id"] is not None else None
+    return GateState(
+        row["id"],
+        GateKind(row["kind"]),
+        row["key"],
+        row["tat"],
+        row["run_id"],
+        event,
+        row["event_ts"],
+        row["opened_at"],
+        row["due_at"],
+        row["size"],
+        row["bytes"],
+    )
+
+
+def _start_item(run_id: RunId) -> ItemId:
+    return derive_item_id(run_id, "start")
+
+
+def _item_lane(new: NewRun) -> LaneId:
+    if new.lanes is None:
+        return new.known.lane_id
+    return (new.lanes.first or new.lanes.run).id
+
+
+def _parent_of(event: Stored) -> tuple[RunId, str] | None:
+    """The step that waits for a run of this event, if it was published by an invoke."""
+    return parent_of(event.decoded()) if event.name == INVOKED else None
+
+
+def parent_of(event: dict[str, Any]) -> tuple[RunId, str] | None:
+    """`{run}.{step}` of the invoke that published the event; None for invokes by API."""
+    meta = event["data"].get("_inngest")
+    correlation = meta.get("correlation_id") if isinstance(meta, dict) else None
+    if not isinstance(correlation, str):
+        return None
+    run_text, _, step_key = correlation.partition(".")
+    run_id = parse_ulid(run_text)
+    return (RunId(run_id), step_key) if run_id and step_key else None

@@ -1,0 +1,72 @@
+"""`/dev/ui`: every component in all its states, both themes side by side. For people who work on pages; not linked."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from litestar import Router, get
+from litestar.di import NamedDependency
+from litestar.response import Template
+
+from app.reads.events import Payload, StartedRun
+from app.reads.settings_of import TriggerLine, pieces
+from app.reads.stacks import Line
+from app.web.guards import Principal, require_person
+from app.web.hx import PRIVATE
+
+Who = NamedDependency[Principal]
+
+STATES = (
+    "queued",
+    "running",
+    "retrying",
+    "waiting",
+    "completed",
+    "failed",
+    "cancelled",
+    "skipped",
+    "ignored",
+    "active",
+    "paused",
+    "archived",
+    "synced",
+)
+_NOW = datetime(2026, 11, 23, 14, 31, tzinfo=UTC)
+_JSON = '{"order_id":"ord_58213","total":184.50,"lines":[{"sku":"a","n":2},{"sku":"b","n":1}],"gift":false,"note":null}'
+
+
+@get("/dev/ui", name="components", include_in_schema=False)
+async def components_page(principal: Who) -> Template:
+    """Every macro of `templates/components/` in every state it has."""
+    context: dict[str, Any] = {
+        "principal": principal,
+        "states": STATES,
+        "now": _NOW,
+        "times": [_NOW - timedelta(seconds=s) for s in (1, 42, 400, 9000, 90_000)],
+        "payload": Payload(_JSON, len(_JSON), is_cut=False),
+        "hostile": Payload('{"<script>alert(1)</script>":"\u202eevil\u0007"}', 46, is_cut=False),
+        "large": Payload('"' + "x" * 3000, 400_000, is_cut=True),
+        "broken": Payload("not json at all", 15, is_cut=False),
+        "runs": [
+            StartedRun(f"01KB{n:022d}", state, "process-order")
+            for n, state in enumerate(("completed", "failed", "running", "queued", "cancelled"))
+        ],
+        "triggers": (
+            TriggerLine("event", "order/placed", pieces("event.data.total > 100 && event.data.country == 'NO'")),
+            TriggerLine("event", "user.*"),
+            TriggerLine("cron", "TZ=Europe/Oslo 0 9 * * 1-5", jitter="30 s"),
+        ),
+        "error": {
+            "name": "WarehouseTimeout",
+            "message": "no answer from wms.internal within 500 ms",
+            "stack": (
+                Line('  File "/app/shop/warehouse.py", line 57, in notify', "own", is_first=True),
+                Line('  File "/site-packages/httpx/_client.py", line 394, in send', "library", is_first=False),
+            ),
+        },
+    }
+    return Template("pages/dev/ui.html", context=context, headers=PRIVATE)
+
+
+HANDLERS: tuple[Any, ...] = (components_page,)
+
+ROUTER = Router(path="/", route_handlers=HANDLERS, guards=[require_person])

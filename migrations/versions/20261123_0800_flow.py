@@ -1,0 +1,15 @@
+"""Flow control: limits, gates before a run, schedules, and lanes per key."""
+
+from pathlib import Path
+
+from alembic import op
+from sqlalchemy.util import await_only
+
+revision = "20261123_0800"
+down_revision = "20261123_0700"
+
+
+def upgrade() -> None:
+    """Run the SQL file whole; the driver takes many statements only outside the prepared protocol."""
+    script = (Path(__file__).parent.parent / "sql" / "0002_flow.sql").read_text(encoding="utf-8")
+    await_only(op.get_bind().connection.driver_connection.execute(script))

@@ -1,0 +1,303 @@
+"""Apps, functions and events in Chromium, on the whole application in dev mode with an engine beside it.
+
+The tenant's app is played by a caller that registers two functions and ends every run at once; everything between the
+browser and that caller is real.
+"""
+
+import asyncio
+import contextlib
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import pytest
+import uvicorn
+from playwright.async_api import Browser, Page, expect
+
+from app.adapters.http import Answer
+from app.adapters.redis import Bell
+from app.config import load
+from app.domain.ids import DEV_ACCOUNT_ID, DEV_ENVIRONMENT_ID, UserId, derive_uuid, to_ulid
+from app.engine.catalogue import Catalogue
+from app.engine.engine import Engine, EngineSettings
+from app.main import create_app
+from app.store.db import open_engine_pool
+from tests import world
+from tests.browser.conftest import AXE
+from tests.integration.web.pages.people import HOSTILE, AppStandIn, config, store_event, store_function
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+URL = "http://app.test/api/inngest"
+SDK = {"x-inngest-sdk": "inngest-js:v3.54.2", "x-inngest-framework": "express", "x-inngest-req-version": "1"}
+LOOKS = [(width, theme) for width in (1440, 390) for theme in ("light", "dark")]
+DEV = world.Tenant(
+    DEV_ACCOUNT_ID, "Development", DEV_ENVIRONMENT_ID, "dev", "Development", "dev", UserId(derive_uuid("nobody")), ""
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Where the application is served, and addresses of things to look at."""
+
+    url: str
+    database: str
+    shown: dict[str, str]
+
+    def at(self, path: str = "") -> str:
+        """Give the address of a page of the environment."""
+        return f"{self.url}/env/dev{path}"
+
+
+def registration(*functions: dict[str, Any]) -> bytes:
+    """What an app answers to a sync."""
+    return json.dumps(
+        {
+            "app_id": "shop", "appName": "shop", "framework": "express", "functions": functions, "sdk": "js:v3.54.2",
+            "sdk_language": "js", "sdk_version": "3.54.2", "url": URL, "v": "0.1", "capabilities": {}, "deployType": "ping",
+        }
+    ).encode()  # fmt: skip
+
+
+def app_stand_in() -> AppStandIn:
+    """An app with two functions; its runs end at once."""
+    body = registration(
+        config("shop-charge", triggers=[{"event": "order/placed", "expression": "event.data.total > 1"}], retries=7),
+        config("shop-refund", triggers=[{"event": "order/refunded"}]),
+    )
+    return AppStandIn(
+        {
+            "PUT": Answer(200, SDK | {"x-inngest-sync-kind": "in_band"}, body, 3.0),
+            "POST": Answer(200, SDK | {"content-type": "application/json"}, b'{"charged":true}', 3.0),
+            "GET": Answer(200, SDK, b'{"mode":"dev","function_count":2}', 3.0),
+        }
+    )
+
+
+async def furnish(database: str) -> dict[str, str]:
+    """Write things to look at, beautiful and hostile; addresses by name."""
+    owner = await asyncpg.connect(database)
+    now = await owner.fetchval("select clock()")
+    stories = await world.make_showcase(owner, DEV, now)
+    full = await store_function(
+        owner, DEV, "nightly-report", triggers=[{"cron": "TZ=Europe/Oslo 0 9 * * 1-5"}, {"event": "report/*"}],
+        throttle={"limit": 3, "period": "10s"}, idempotency="event.data.cart",
+    )  # fmt: skip
+    await world.order_failed(full, now).save(owner)
+    await owner.execute("update functions set paused_at = clock() where slug = 'growth-sync-crm-contact'")
+    event = await store_event(owner, DEV, HOSTILE, json.dumps({"name": HOSTILE, "data": {HOSTILE: [HOSTILE, 1, None]}}))
+    for code, error in (("http_unreachable", "The app could not be reached."), ("x", HOSTILE)):
+        await owner.execute(
+            "insert into syncs (id, account_id, environment_id, app_id, url, kind, status, error_code, error, fix)"
+            " values ($1, $2, $3, $4, $5, 'in_band', 'failed', $6, $7, 'Start the app.')",
+            derive_uuid("sync", code), DEV.account_id, DEV.environment_id,
+            stories["failed"].function.app_id if code == "x" else None, "http://127.0.0.1:3000/api/inngest", code, error,
+        )  # fmt: skip
+    await owner.close()
+    return {
+        "overview": "",
+        "apps": "/apps",
+        "archived apps": "/apps?state=archived",
+        "new app": "/apps/new",
+        "app": "/apps/shop",
+        "check": "/apps/shop/check",
+        "failed sync": f"/apps/-/syncs/{derive_uuid('sync', 'http_unreachable')}",
+        "functions": "/functions",
+        "no function": "/functions?q=zzz",
+        "function": "/functions/shop-nightly-report",
+        "settings": "/functions/shop-nightly-report/config",
+        "invoke": "/functions/shop-nightly-report/invoke",
+        "pause": "/functions/shop-nightly-report/pause",
+        "paused function": "/functions/growth-sync-crm-contact",
+        "events": "/events?internal=1",
+        "no event": "/events?q=zzz",
+        "send": "/events/send",
+        "event": f"/events/{to_ulid(stories['completed'].event_id)}",
+        "hostile event": f"/events/{to_ulid(event)}",
+    }
+
+
+@pytest.fixture(scope="module")
+def live(database: str) -> Iterator[Live]:
+    """Give the application, served by uvicorn in a thread of its own with an engine beside it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    ready = threading.Event()
+    made: dict[str, Any] = {}
+
+    async def serve() -> None:
+        app = create_app(
+            load(
+                {
+                    "DATABASE_URL": database, "REDIS_URL": "redis://127.0.0.1:1", "STEPWELL_BASE_URL": url,
+                    "STEPWELL_SECRET_KEY": "a secret key that only these tests know", "STEPWELL_MODE": "dev",
+                    "STEPWELL_DISCOVERY": "0",
+                }
+            )
+        )  # fmt: skip
+        caller = app_stand_in()
+        app.state.app_calls.caller = caller
+        pools = [await open_engine_pool(database, size=3) for _ in range(2)]
+        bell = Bell("redis://127.0.0.1:1")
+
+        async def no_keys(_: Any) -> list[str]:
+            return []
+
+        engine = Engine(
+            pools[0], pools[1], caller, bell, Catalogue(pools[0], no_keys),
+            EngineSettings(server_kind="dev", is_signed=False),
+        )  # fmt: skip
+        config = uvicorn.Config(app, port=port, log_level="error", timeout_graceful_shutdown=1)
+        server = uvicorn.Server(config)
+        task = asyncio.create_task(server.serve())
+        while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn offers no event
+            await asyncio.sleep(0.02)
+        # The application makes the dev tenant when it opens its pool.
+        await app.state.site.ingest.start()
+        made["shown"] = await furnish(database)
+        await engine.start()
+        made["server"] = server
+        ready.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await engine.stop(1)
+        await bell.close()
+        for pool in pools:
+            await pool.close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    assert ready.wait(60)
+    yield Live(url, database, made["shown"])
+    made["server"].should_exit = True
+    thread.join(15)
+
+
+async def test_an_app_is_synced_an_event_is_sent_and_its_run_appears(page: Page, live: Live) -> None:
+    await page.goto(live.at("/apps/new"))
+    await page.get_by_label("URL of the app").fill(URL)
+    await page.get_by_role("button", name="Sync the app").click()
+    await expect(page.locator("#sync-progress")).to_contain_text("shop is synced")
+    await page.get_by_role("link", name="Open the app").click()
+    await expect(page.locator("h1")).to_have_text("shop")
+    await page.goto(live.at("/events/send"))
+    await page.locator("#body").fill('{"name": "order/placed", "data": {"total": 184.5}}')
+    await page.get_by_role("button", name="Send the event").click()
+    await expect(page.locator("h1")).to_have_text("order/placed")
+    runs = page.locator("#event-runs")
+    await expect(runs).to_contain_text("charge", timeout=15_000)
+    await expect(runs.locator(".st")).to_have_text("Completed", timeout=15_000)
+    await runs.get_by_role("link", name="charge").click()
+    await expect(page.locator("#run-head [data-status]")).to_have_text("Completed")
+
+
+async def test_a_paused_function_starts_nothing_and_the_event_says_so(page: Page, live: Live) -> None:
+    await page.goto(live.at("/functions/shop-charge"))
+    await page.get_by_role("link", name="Pause").click()
+    await expect(page.locator("main")).to_contain_text("Events are still received and stored")
+    await page.get_by_label("Reason").fill("stock is being counted")
+    await page.get_by_role("button", name="Pause the function").click()
+    await expect(page.locator(".banner")).to_contain_text("stock is being counted")
+    await page.goto(live.at("/events/send"))
+    await page.locator("#body").fill('{"name": "order/placed", "data": {"total": 2}}')
+    await page.get_by_role("button", name="Send the event").click()
+    await expect(page.locator("#event-runs")).to_contain_text("The function was paused.", timeout=15_000)
+    await page.goto(live.at("/functions/shop-charge"))
+    await expect(page.locator(".banner")).to_contain_text("1 event arrived since")
+    await page.get_by_role("button", name="Resume").click()
+    await expect(page.locator(".banner")).to_have_count(0)
+    await expect(page.get_by_role("link", name="Invoke")).to_be_visible()
+
+
+async def test_an_invoke_leads_to_its_run(page: Page, live: Live) -> None:
+    await page.goto(live.at("/functions/shop-refund"))
+    await page.get_by_role("link", name="Invoke").click()
+    await page.locator("#payload").fill("{ total: 1 }")
+    await page.get_by_role("button", name="Invoke the function").click()
+    await expect(page.locator("#payload-error")).to_contain_text("Line 1, column 3.")
+    await expect(page.locator("#payload")).to_have_value("{ total: 1 }")
+    await page.locator("#payload").fill('{ "total": 1 }')
+    await page.get_by_role("button", name="Invoke the function").click()
+    await expect(page).to_have_url(re.compile("/runs/"))
+    await expect(page.locator("#run-head [data-status]")).to_have_text("Completed", timeout=15_000)
+
+
+async def test_new_events_wait_behind_a_pill_and_runs_show_up_in_place(page: Page, live: Live) -> None:
+    await page.goto(live.at("/events"))
+    rows = await page.locator("#rows tr").count()
+    owner = await asyncpg.connect(live.database)
+    await store_event(owner, DEV, "order/late")
+    await owner.close()
+    await expect(page.locator(".newrows")).to_have_text("1 new event. Show it", timeout=15_000)
+    assert await page.locator("#rows tr").count() == rows
+    await page.locator(".newrows").click()
+    await expect(page.locator("#rows tr").first).to_contain_text("order/late")
+
+
+async def test_an_event_is_sent_again_and_a_filter_narrows_the_list(page: Page, live: Live) -> None:
+    await page.goto(live.at("/events"))
+    await page.get_by_label("Event name").fill("order/late")
+    await page.get_by_label("Event name").press("Enter")
+    await expect(page.locator("#rows tr")).to_have_count(1)
+    await page.locator("#rows tr").first.click()
+    await expect(page.locator("h1")).to_have_text("order/late")
+    first = page.url
+    await page.get_by_role("button", name="Send again").click()
+    await expect(page.locator("h1")).to_have_text("order/late")
+    assert page.url != first
+
+
+async def test_archiving_asks_first_and_cancel_has_the_focus(page: Page, live: Live) -> None:
+    await page.goto(live.at("/apps/growth"))
+    await page.get_by_role("button", name="Archive", exact=True).click()
+    dialog = page.get_by_role("dialog")
+    await expect(dialog).to_contain_text("Nothing starts its")
+    await expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()
+    await page.keyboard.press("Escape")
+    await expect(dialog).to_be_hidden()
+
+
+async def test_the_journey_works_without_scripts(browser: Browser, live: Live) -> None:
+    context = await browser.new_context(java_script_enabled=False)
+    page = await context.new_page()
+    await page.goto(live.at("/events/send"))
+    await page.locator("#body").fill('{"name": "order/refunded"}')
+    await page.get_by_role("button", name="Send the event").click()
+    await expect(page.locator("h1")).to_have_text("order/refunded")
+    await page.goto(live.at("/functions?q=refund"))
+    await page.locator("#rows a").first.click()
+    await page.get_by_role("link", name="Configuration").click()
+    await expect(page.locator(".settings")).to_contain_text("Retries")
+    await context.close()
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(("width", "theme"), LOOKS, ids=[f"{w}-{t}" for w, t in LOOKS])
+async def test_axe_finds_nothing_and_nothing_scrolls_sideways(
+    browser: Browser, live: Live, width: int, theme: str
+) -> None:
+    context = await browser.new_context(
+        viewport={"width": width, "height": 900}, bypass_csp=True, reduced_motion="reduce"
+    )
+    await context.add_cookies([{"name": "theme", "value": theme, "url": live.url}])
+    found = {}
+    addresses = {name: live.at(path) for name, path in live.shown.items()} | {"components": f"{live.url}/dev/ui"}
+    for name, address in addresses.items():
+        page = await context.new_page()
+        await page.goto(address)
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+        await page.add_script_tag(path=AXE)
+        results = await page.evaluate(
+            "axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})"
+        )
+        found[name] = [(v["id"], [n["html"][:120] for n in v["nodes"]][:3]) for v in results["violations"]]
+        await page.close()
+    await context.close()
+    assert {name: violations for name, violations in found.items() if violations} == {}

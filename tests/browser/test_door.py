@@ -1,0 +1,216 @@
+"""Environments, keys and the set-up guide in Chromium: looked at by axe, worked by pointer, by keyboard, without scripts."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext, Page, StorageState, expect
+
+from tests.browser.conftest import AXE
+from tests.protocol.server import PASSWORD, Server, Tenant, running_server
+from tests.servers import TestServers, cloned_database
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+
+#: The number of a Valkey database that no other fixture empties.
+_REDIS = 41
+LOOKS = [(width, theme) for width in (1440, 390) for theme in ("light", "dark")]
+EVENTS, SIGNING, START = (f"/env/production/{path}" for path in ("keys/events", "keys/signing", "start"))
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """A running server, and somebody who is signed in to it."""
+
+    server: Server
+    tenant: Tenant
+    state: StorageState
+
+    def url(self, path: str) -> str:
+        """The address of a page."""
+        return f"{self.server.base_url}{path}"
+
+
+@pytest.fixture(scope="module")
+def server(
+    servers: TestServers, servers_folder: Path, worker_number: int, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """Give a Stepwell of real processes."""
+    servers.flush(_REDIS)
+    with ExitStack() as stack:
+        url = stack.enter_context(cloned_database(servers, servers_folder, f"door{worker_number}"))
+        folder = tmp_path_factory.mktemp("door")
+        yield stack.enter_context(running_server("signed", url, servers.redis_url(_REDIS), folder))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def desk(server: Server, browser: Browser) -> Desk:
+    """Give an owner with a second environment, an archived one, a revoked event key and a rotation under way."""
+    tenant = await asyncio.to_thread(server.tenant)
+    context = await browser.new_context(java_script_enabled=False)
+    page = await context.new_page()
+    # Everything here is done without scripts, which shows that it can be.
+    await page.goto(f"{server.base_url}/login")
+    await page.get_by_label("E-mail address").fill("owner1@example.com")
+    await page.get_by_label("Password").fill(PASSWORD)
+    await page.get_by_role("button", name="Sign in").click()
+    for name in ("Staging", "Old"):
+        await page.goto(f"{server.base_url}/env")
+        await page.get_by_role("link", name="New environment").first.click()
+        await page.get_by_label("Name").fill(name)
+        await page.get_by_role("button", name="Create environment").click()
+        await expect(page.locator("h1")).to_have_text("From here to your first run")
+    await page.goto(f"{server.base_url}/env")
+    await page.get_by_role("button", name="Archive Old").click()
+    await expect(page.get_by_role("status").first).to_contain_text("Old is archived")
+    await page.goto(f"{server.base_url}{EVENTS}")
+    await page.get_by_label("Name of a new key").fill("Checkout")
+    await page.get_by_role("button", name="Create event key").click()
+    await page.get_by_role("button", name="Revoke Checkout").click()
+    await page.get_by_role("button", name="Revoke the key").click()
+    await expect(page.locator("tbody tr", has_text="Checkout")).to_contain_text("Revoked")
+    await page.goto(f"{server.base_url}{SIGNING}")
+    await page.get_by_role("button", name="Create the new key").click()
+    await expect(page.get_by_role("status").first).to_contain_text("The new key is ready")
+    state = await context.storage_state()
+    await context.close()
+    return Desk(server, tenant, state)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def context(browser: Browser, desk: Desk) -> AsyncIterator[BrowserContext]:
+    """Give a browser that is signed in and may use the clipboard."""
+    context = await browser.new_context(
+        viewport={"width": 1440, "height": 900},
+        storage_state=desk.state,
+        permissions=["clipboard-read", "clipboard-write"],
+    )
+    yield context
+    await context.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def tab(context: BrowserContext) -> AsyncIterator[Page]:
+    """Give a tab in which nothing may go wrong unseen."""
+    page = await context.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    yield page
+    assert problems == []
+
+
+@pytest.mark.parametrize(("width", "theme"), LOOKS, ids=[f"{w}-{t}" for w, t in LOOKS])
+async def test_axe_finds_nothing_and_nothing_scrolls_sideways(
+    browser: Browser, desk: Desk, width: int, theme: str
+) -> None:
+    context = await browser.new_context(
+        viewport={"width": width, "height": 900}, bypass_csp=True, reduced_motion="reduce", storage_state=desk.state
+    )
+    await context.add_cookies([{"name": "theme", "value": theme, "url": desk.server.base_url}])
+    found = {}
+    for path in (
+        "/env", "/env?view=archived", "/env/new", "/env?q=nothing", EVENTS, SIGNING, f"{SIGNING}?apps=1",
+        START, f"{START}?sdk=go", "/env/old/keys/events",
+    ):  # fmt: skip
+        page = await context.new_page()
+        await page.goto(desk.url(path))
+        if path == START:
+            await page.get_by_label("URL of the app").fill("http://127.0.0.1:1/api/inngest")
+            await page.get_by_role("button", name="Sync the app").click()
+            await expect(page.locator(".sync-oops")).to_be_visible()
+        if path == EVENTS:
+            await page.get_by_role("button", name="Revoke Default").click()
+            await expect(page.locator(".ask:popover-open")).to_be_visible()
+        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+        await page.add_script_tag(path=AXE)
+        results = await page.evaluate(
+            "axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})"
+        )
+        found[path] = [(v["id"], [n["html"][:120] for n in v["nodes"]][:3]) for v in results["violations"]]
+        await page.close()
+    await context.close()
+    assert {path: violations for path, violations in found.items() if violations} == {}
+
+
+async def test_a_key_is_shown_on_demand_and_hides_by_itself(tab: Page, desk: Desk) -> None:
+    await tab.clock.install()
+    await tab.goto(desk.url(EVENTS))
+    row = tab.locator("tbody tr", has_text="Default")
+    await row.get_by_role("button", name="Show").click()
+    await expect(row.locator("code")).to_have_text(desk.tenant.event_key)
+    await tab.clock.run_for(61_000)
+    await expect(row.locator("code")).to_contain_text("••••")
+    await expect(row.get_by_role("button", name="Show")).to_be_visible()
+
+
+async def test_a_key_is_copied_without_being_shown(tab: Page, desk: Desk) -> None:
+    await tab.goto(desk.url(SIGNING))
+    await tab.get_by_role("button", name="Copy the key").first.click()
+    await expect(tab.locator("#announce")).to_have_text("Copied")
+    assert await tab.evaluate("navigator.clipboard.readText()") == desk.tenant.signing_key
+    await tab.get_by_role("button", name="Copy with the keys").click()
+    await expect(tab.locator("[data-copied]")).to_have_count(1)
+    block = await tab.evaluate("navigator.clipboard.readText()")
+    assert block.splitlines()[1] == f"INNGEST_SIGNING_KEY_FALLBACK={desk.tenant.signing_key}"
+    assert desk.tenant.signing_key not in await tab.content()
+
+
+async def test_the_switcher_is_worked_by_keyboard_and_keeps_the_section(tab: Page, desk: Desk) -> None:
+    await tab.goto(desk.url(SIGNING))
+    await tab.locator("a.env").focus()
+    await tab.keyboard.press("Enter")
+    current = tab.locator("#switcher-rows [aria-current]")
+    await expect(current).to_be_focused()
+    await tab.keyboard.press("ArrowDown")
+    await tab.keyboard.press("Enter")
+    await expect(tab).to_have_url(desk.url("/env/staging/keys/signing"))
+    await expect(tab.locator("a.env")).to_contain_text("Staging")
+    await expect(tab.locator("#switcher")).to_be_hidden()
+
+
+async def test_the_question_before_a_revocation_starts_on_cancel(tab: Page, desk: Desk) -> None:
+    await tab.goto(desk.url(EVENTS))
+    opener = tab.get_by_role("button", name="Revoke Default")
+    await opener.focus()
+    await tab.keyboard.press("Enter")
+    await expect(tab.get_by_role("button", name="Cancel")).to_be_focused()
+    await tab.keyboard.press("Enter")
+    await expect(tab.locator(".ask:popover-open")).to_have_count(0)
+    await expect(opener).to_be_focused()
+
+
+async def test_a_theme_is_kept_and_can_follow_the_system_again(tab: Page, desk: Desk) -> None:
+    await tab.goto(desk.url("/env"))
+    await tab.locator(".who-open").click()
+    await tab.get_by_role("button", name="Dark").click()
+    await tab.reload()
+    await expect(tab.locator("html")).to_have_attribute("data-theme", "dark")
+    await tab.locator(".who-open").click()
+    await tab.get_by_role("button", name="System").click()
+    await tab.reload()
+    assert await tab.locator("html").get_attribute("data-theme") is None
+
+
+async def test_the_menu_of_a_phone_reaches_every_section(tab: Page, desk: Desk) -> None:
+    await tab.set_viewport_size({"width": 390, "height": 844})
+    await tab.goto(desk.url("/env"))
+    await tab.get_by_role("button", name="More").click()
+    await tab.locator(".nav").get_by_role("link", name="Signing keys").click()
+    await expect(tab.locator("h1")).to_have_text("Signing keys")
+    await expect(tab.locator("#side")).to_be_hidden()
+
+
+async def test_an_event_with_bad_data_is_refused_in_place_and_keeps_what_was_typed(
+    context: BrowserContext, desk: Desk
+) -> None:
+    page = await context.new_page()
+    await page.goto(desk.url(START))
+    await page.get_by_label("Data").fill("{nothing")
+    await page.get_by_role("button", name="Send test event").click()
+    await expect(page.locator("#data-error")).to_contain_text("This is not JSON.")
+    assert await page.get_by_label("Data").input_value() == "{nothing"

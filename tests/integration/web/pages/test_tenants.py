@@ -1,0 +1,66 @@
+"""Every route of these pages, walked by somebody of another organization with look-alike rows."""
+
+from typing import Any
+from uuid import uuid4
+
+from litestar import Router
+
+from app.domain.ids import to_ulid
+from app.web.pages import apps, events, functions, overview
+from tests.integration.accounts.world import new_tenant
+from tests.integration.web.pages.people import SAME, store_event, store_function, world_of
+
+SECRET = "only-for-contoso"
+
+
+def routes(*routers: Router) -> list[tuple[str, str]]:
+    """Every method and path, from the route tables."""
+    return sorted(
+        (method, route.path)
+        for router in routers
+        for route in router.routes
+        for method in getattr(route, "methods", ())
+        if method in ("GET", "POST")
+    )
+
+
+async def test_nothing_of_another_organization_is_seen_or_changed(ada: Any, owner: Any, database: str) -> None:
+    theirs = world_of(await new_tenant(database))
+    event = await store_event(owner, theirs, SECRET)
+    function = await store_function(owner, theirs, SECRET)
+    await owner.execute("update apps set name = $2, url = $2 where id = $1", function.app_id, SECRET)
+    sync = uuid4()
+    await owner.execute(
+        "insert into syncs (id, account_id, environment_id, app_id, url, kind, status, added)"
+        " values ($1, $2, $3, $4, $5, 'in_band', 'succeeded', array[$5])",
+        sync, theirs.account_id, theirs.environment_id, function.app_id, SECRET,
+    )  # fmt: skip
+    await owner.execute("update environments set slug = $2 where id = $1", theirs.environment_id, SECRET)
+    values = {"event_id": to_ulid(event), "fn": function.slug, "app": SECRET, "sync_id": str(sync)}
+    row = "select * from functions f join apps a on a.id = f.app_id where f.id = $1"
+    before = await owner.fetch(row, function.id)
+    walked = 0
+    for method, path in routes(apps.ROUTER, events.ROUTER, functions.ROUTER, overview.ROUTER):
+        is_about_one = any(f"{{{name}:" in path for name in values)
+        for slug in (SECRET, "production"):
+            if slug == "production" and path.endswith("/stream") and not is_about_one:
+                continue  # Our own, and endless.
+            address = _filled(path, {"slug": slug} | values)
+            fields = {"csrf_token": ada.csrf, "body": "{", "payload": "{", "url": "x"}
+            answer = (
+                await ada.client.get(address)
+                if method == "GET"
+                else await ada.client.post(address, data=fields, headers=SAME)
+            )
+            if slug == SECRET or is_about_one or path.endswith("/progress"):
+                assert answer.status_code == 404, (method, address)
+            assert SECRET not in answer.text, (method, address)
+            walked += 1
+    assert walked > 50
+    assert await owner.fetch(row, function.id) == before
+    for table in ("events", "syncs"):
+        assert await owner.fetchval(f"select count(*) from {table} where account_id = $1", theirs.account_id) == 1
+
+
+def _filled(path: str, values: dict[str, str]) -> str:
+    return "/".join(values[part[1:].partition(":")[0]] if part[:1] == "{" else part for part in path.split("/"))
