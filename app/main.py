@@ -34,7 +34,7 @@ from app.logs import configure
 from app.store.db import Pool, open_engine_pool, open_page_pool
 from app.store.late_pool import LatePool
 from app.web import errors, health
-from app.web.api import checkpoint, openapi, register, runs, v2
+from app.web.api import cancellations, checkpoint, invoke, openapi, register, runs, signals, v2
 from app.web.api.events import EventsDoor
 from app.web.app_calls import AppCalls
 from app.web.assets import Assets, serve_asset
@@ -69,6 +69,9 @@ ROUTERS: tuple[ControllerRouterHandler, ...] = (
     register.dev,
     runs.ROUTER,
     checkpoint.ROUTER,
+    signals.ROUTER,
+    invoke.ROUTER,
+    cancellations.ROUTER,
     v2.ROUTER,
     v2.LONG_ROUTER,
     *openapi.HANDLERS,

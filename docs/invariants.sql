@@ -66,7 +66,7 @@ group by environment_id, payload::json -> 'data' ->> 'run_id' having count(*) > 
 
 -- I10: Every unfinished run has work, or a wait whose timeout is work.
 select r.id from runs r where r.status in ('queued', 'running')
-  and not exists (select from items i where i.run_id = r.id)
+  and not exists (select from items i where i.run_id = r.id and i.kind not in ('start_timeout', 'finish_timeout'))
 
 -- I10-leases: Whoever holds an item is on the list of workers, else nobody would ever rescue it.
 select i.id from items i where i.worker_id is not null and not exists (select from workers w where w.id = i.worker_id)
@@ -82,7 +82,7 @@ where c.ended_at is not null and s.state = 'invoking' and not exists (
   select from inbox b where b.environment_id = c.environment_id and b.correlation is not null)
 
 -- I13: An open wait has exactly one live timeout.
-select p.run_id, p.step_key from pauses p where (select count(*) from items i
+select p.run_id, p.step_key from pauses p where p.kind <> 'cancel' and (select count(*) from items i
   where i.run_id = p.run_id and i.kind = 'timeout' and i.step_key = p.step_key) <> 1
 
 -- I13-steps: Waits are open exactly while their steps are.
@@ -90,7 +90,7 @@ select s.run_id, s.step_key from steps s join runs r on r.id = s.run_id
 where r.ended_at is null and s.state in ('waiting', 'invoking')
   and not exists (select from pauses p where p.run_id = s.run_id and p.step_key = s.step_key)
 union all
-select p.run_id, p.step_key from pauses p where not exists (
+select p.run_id, p.step_key from pauses p where p.kind <> 'cancel' and not exists (
   select from steps s where s.run_id = p.run_id and s.step_key = p.step_key and s.state in ('waiting', 'invoking'))
 
 -- I15: A wait has one outcome.
@@ -98,7 +98,7 @@ select run_id, step_key from history where kind in ('wait.resumed', 'wait.timed_
 group by run_id, step_key having count(*) > 1
 
 -- I16: No timer fired early: a step that slept or timed out was settled when it was due or later.
-select i.id from items i where i.kind in ('sleep', 'timeout') and i.leased_at < i.due_at
+select i.id from items i where i.kind in ('sleep', 'timeout', 'start_timeout', 'finish_timeout') and i.leased_at < i.due_at
 
 -- I17: No limit has more slots taken than it may have. A lowered limit applies to new claims: then this shows for a while.
 select k.id from flow_keys k

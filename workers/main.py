@@ -53,7 +53,8 @@ async def run(settings: Settings) -> None:
             allow_private=settings.allow_private_apps or is_dev,
         )
     )
-    catalogue = Catalogue(pool, SigningKeys(cold, Sealer(settings.secret_key)).of)
+    sealer = Sealer(settings.secret_key)
+    catalogue = Catalogue(pool, SigningKeys(cold, sealer).of)
     engine = Engine(
         pool,
         cold,
@@ -70,6 +71,7 @@ async def run(settings: Settings) -> None:
             is_signed=not is_dev,
             retry_delay=settings.retry_delay,
         ),
+        sealer,
     )
     await engine.start()
     arq = asyncio.create_task(

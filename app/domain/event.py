@@ -7,7 +7,7 @@
 import re
 from base64 import b64decode
 from binascii import Error as Base64Error
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -31,6 +31,8 @@ from app.domain.limits import (
 )
 
 RESERVED_PREFIX = "inngest/"
+#: The event that starts an invoked function (protocol 6).
+INVOKED = "inngest/function.invoked"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SEED = re.compile(r"([0-9]{1,15}),([A-Za-z0-9+/]{14}==)")
 _ULID_CHARS = 26
@@ -116,6 +118,25 @@ def read_events(body: bytes, *, max_event_bytes: int, received_ms: int) -> list[
     return events
 
 
+def read_invoke(body: bytes, slug: str, *, max_event_bytes: int, received_ms: int) -> NewEvent:
+    """The event by which `POST /invoke/{slug}` starts a function: an event without a name (protocol 5.6, 6).
+
+    Raises `JsonRefused` and `EventRefused`, as `read_events` does.
+    """
+    item = {} if not body or body.isspace() else canonical.decode(body)
+    if not isinstance(item, dict):
+        raise EventRefused("body_not_event", "Send an object with data, and perhaps id, user, v, ts and meta.")
+    event = _read_event({**item, "name": "invoked"}, received_ms, None)
+    if event.size > max_event_bytes:
+        raise EventRefused(
+            "event_too_large",
+            f"The event has {event.size} bytes; {max_event_bytes} are allowed.",
+            {"size": event.size, "limit": max_event_bytes},
+        )
+    data = item.get("data") or {}
+    return replace(event, name=INVOKED, data=canonical.encode({**data, "_inngest": {"fn_id": slug}}))
+
+
 def seeded_ids(header: str, count: int, start: int = 1) -> list[UUID] | None:
     """The ids that a seed header gives the events of a request, so that a repeated send has the same (protocol 5.5).
 
@@ -145,7 +166,7 @@ def _read_event(item: Any, received_ms: int, original: bytes | None) -> NewEvent
         ts = received_ms
     elif type(ts) is not int or not MIN_EVENT_TS_MS <= ts < MAX_EVENT_TS_MS:
         raise EventRefused("event_ts_invalid", "The event's ts must be whole milliseconds between 1980 and 2100.")
-    client_id = _client_id(item.get("id"))
+    client_id = client_id_of(item.get("id"))
 
     data = item.get("data")
     if data is None:
@@ -157,7 +178,7 @@ def _read_event(item: Any, received_ms: int, original: bytes | None) -> NewEvent
     user = item.get("user")
     user_text = _bounded(user) if user and isinstance(user, dict) else b"{}"
     meta = item.get("meta")
-    meta_text = _meta(meta) if meta and isinstance(meta, dict) else None
+    meta_text = event_meta(meta) if meta and isinstance(meta, dict) else None
     v = item.get("v")
     if not isinstance(v, str):
         v = None
@@ -198,7 +219,8 @@ def _name(name: object) -> str:
     return name
 
 
-def _client_id(value: object) -> str | None:
+def client_id_of(value: object) -> str | None:
+    """A sender's id, None for none; raises EventRefused (`event_id_invalid`)."""
     # An empty id means none: the Python SDK removes it, the Go SDK leaves it out (protocol 5.2).
     if value is None or value == "":
         return None
@@ -221,7 +243,7 @@ def _bounded(value: dict[str, Any]) -> bytes:
     return text
 
 
-def _meta(meta: dict[str, Any]) -> bytes | None:
+def event_meta(meta: dict[str, Any]) -> bytes | None:
     """`meta` with the propagated sessions merged in; its own sessions win. What breaks a bound is left out (protocol 5.2)."""
     propagated = meta.pop("propagated_sessions", None)
     own = meta.pop("sessions", None)

@@ -132,6 +132,11 @@ class StoredWait:
     path: str | None
     value: str | None
 
+    @property
+    def never(self) -> bool:
+        """Whether no event can end the wait."""
+        return self.path == ""
+
 
 def stored_wait(expression: str, event: bytes) -> StoredWait:
     """What to store for a wait or a cancellation whose run started with this event (JSON); raises ExpressionRefused.

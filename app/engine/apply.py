@@ -5,23 +5,26 @@ effects as the state, so the two cannot disagree (D16).
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import assert_never
 
 import msgspec
 
+from app.domain.errors import Bug
 from app.domain.ids import ItemId, LeaseId, WorkerId, derive_item_id
 from app.domain.matching import stored_wait
 from app.domain.run import effects as fx
 from app.domain.run.fold import fold
-from app.domain.run.state import CALLS, SETTLED, ItemKind, Run
+from app.domain.run.state import CALLS, SETTLED, ItemKind, Run, StepKind
+from app.domain.scope import Scope
 from app.engine.hot import Facts, LeasedItem
-from app.engine.lifecycle import InternalEvent, event_of_invoke, events_of_end
+from app.engine.lifecycle import InternalEvent, event_of_defer, event_of_invoke, events_of_end
 from app.store.commit import Batch
 
 _encode = msgspec.json.encode
+_REQUESTS = (StepKind.GATEWAY, StepKind.AI)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,8 @@ class Entry:
     heard_at: datetime | None = None
     #: Whether calls of the function take slots, as far as the run or the process knows.
     is_limited: bool = False
+    #: Seals what may hold credentials, for one tenant; only workers, whose answers open gateway steps, have one.
+    seal: Callable[[str, Scope], bytes] | None = None
     #: Filled by `write`: the state after, and the items now leased to `worker_id`.
     after: Run | None = None
     successors: list[LeasedItem] = field(default_factory=list)
@@ -78,6 +83,9 @@ class _Writer:
         self.finish: fx.FinishRun | None = None
         self.steps: dict[str, tuple[object, ...]] = {}
         self.items: list[fx.EnqueueItem] = []
+        self.pauses: list[tuple[object, ...]] = []
+        self.requests: list[tuple[object, ...]] = []
+        self.defers: dict[str, fx.AddDefer] = {}
 
     def write(self) -> None:
         entry, n = self.entry, self.n
@@ -90,7 +98,12 @@ class _Writer:
         self.batch.steps.extend((n, *row) for row in self.steps.values())
         if self.finish is None:
             self.enqueue()
+            # What is opened and ended in one entry is never written: the statement's deletes do not see its inserts.
+            self.batch.open_pauses.extend(self.pauses)
+            self.batch.store_requests.extend(self.requests)
         before, after = entry.run, self.run
+        if after.defers:
+            self.defer()
         error_name, error_message = _name_and_message(self.finish)
         self.batch.entries.append(
             (
@@ -160,8 +173,69 @@ class _Writer:
             case fx.StartRun():
                 self.starts = True
                 self.tell("run.started")
+            case fx.SaveStep() | fx.OpenStep() | fx.RetryStep():
+                self.step(effect)
+            case fx.EnqueueItem():
+                self.items.append(effect)
+            case fx.RetryItem():
+                self.batch.retry.append((self.n, self.item_id(effect.key), effect.attempt, effect.after))
+                self.batch.wake.append((self.n, None, effect.after, None))
+                self.free(effect.key)
+            case fx.ResetAttempt():
+                self.batch.retry.append((self.n, self.item_id(effect.key), 0, None))
+            case fx.SettleItem():
+                self.batch.settle.append((self.n, self.item_id(effect.key)))
+            case fx.OpenPause():
+                bound = stored_wait(effect.expression, self.entry.facts.event) if effect.expression else None
+                self.pauses.append(
+                    (
+                        self.n,
+                        effect.step_key,
+                        str(effect.kind),
+                        effect.event,
+                        bound.expression if bound else None,
+                        bound.path if bound else None,
+                        bound.value if bound else None,
+                        effect.signal,
+                        effect.correlation,
+                        self.entry.heard_at,
+                    )
+                )
+            case fx.ClosePause():
+                self.batch.close_pauses.append((self.n, effect.step_key))
+                self.tell(f"wait.{effect.outcome}", effect.step_key)
+            case fx.AddDefer():
+                self.defers[effect.key] = effect
+            case fx.AbortDefer():
+                if effect.key not in self.defers:
+                    self.batch.abort_defers.append((self.n, effect.key))
+            case fx.StoreRequest():
+                if self.entry.seal is None:
+                    raise Bug("a gateway step was opened where nothing can be sealed", run_id=self.run.id)
+                sealed = self.entry.seal(effect.opts.decode(), self.entry.facts.scope)
+                self.requests.append((self.n, effect.step_key, sealed))
+            case fx.InvokeFunction():
+                self.emit(event_of_invoke(self.run, self.entry.facts, effect, self.now))
+            case fx.FinishRun():
+                self.end(effect)
+            case fx.Ignore():
+                self.tell("late", detail=_encode({"reason": effect.reason}))
+            case fx.LeaveGroup():
+                step = self.run.steps[effect.step_key]
+                self.put_step(
+                    step.key, step.kind, "", None, str(step.state), False, step.is_race, None, None, None, None
+                )
+            case fx.SetRequestVersion() | fx.SetPlanned() | fx.OpenGroup() | fx.CloseGroup():
+                pass  # columns of the run row, written from the folded state
+            case _:
+                assert_never(effect)
+
+    def step(self, effect: fx.SaveStep | fx.OpenStep | fx.RetryStep) -> None:
+        """A step is settled, opened, or will be tried again."""
+        match effect:
             case fx.SaveStep():
                 self.place += 1
+                self.forget_request(effect.step_key)
                 self.bytes += len(effect.memo)
                 self.put_step(
                     effect.step_key,
@@ -208,58 +282,36 @@ class _Writer:
                     None,
                     effect.error,
                 )
-            case fx.EnqueueItem():
-                self.items.append(effect)
-            case fx.RetryItem():
-                self.batch.retry.append((self.n, self.item_id(effect.key), effect.attempt, effect.after))
-                self.batch.wake.append((self.n, None, effect.after, None))
-                self.free(effect.key)
-            case fx.ResetAttempt():
-                self.batch.retry.append((self.n, self.item_id(effect.key), 0, None))
-            case fx.SettleItem():
-                self.batch.settle.append((self.n, self.item_id(effect.key)))
-            case fx.OpenPause():
-                bound = stored_wait(effect.expression, self.entry.facts.event) if effect.expression else None
-                self.batch.open_pauses.append(
-                    (
-                        self.n,
-                        effect.step_key,
-                        str(effect.kind),
-                        effect.event,
-                        bound.expression if bound else None,
-                        bound.path if bound else None,
-                        bound.value if bound else None,
-                        effect.signal,
-                        effect.correlation,
-                        self.entry.heard_at,
-                    )
-                )
-            case fx.ClosePause():
-                self.batch.close_pauses.append((self.n, effect.step_key))
-                self.tell(f"wait.{effect.outcome}", effect.step_key)
-            case fx.InvokeFunction():
-                self.emit(event_of_invoke(self.run, self.entry.facts, effect, self.now))
-            case fx.FinishRun():
-                self.finish = effect
-                for step in self.run.steps.values():
-                    if step.state not in SETTLED:
-                        self.put_step(
-                            step.key, step.kind, "", None, "cancelled", False, step.is_race, None, None, None, None
-                        )
-                self.tell(f"run.{effect.status}", detail=_end_detail(effect))
-                for event in events_of_end(self.run, self.entry.facts, effect, self.now):
-                    self.emit(event)
-            case fx.Ignore():
-                self.tell("late", detail=_encode({"reason": effect.reason}))
-            case fx.LeaveGroup():
-                step = self.run.steps[effect.step_key]
-                self.put_step(
-                    step.key, step.kind, "", None, str(step.state), False, step.is_race, None, None, None, None
-                )
-            case fx.SetRequestVersion() | fx.SetPlanned() | fx.OpenGroup() | fx.CloseGroup():
-                pass  # columns of the run row, written from the folded state
-            case _:
-                assert_never(effect)
+
+    def end(self, effect: fx.FinishRun) -> None:
+        """The run is over: what is open in it is closed, and others hear of it."""
+        self.finish = effect
+        for step in self.run.steps.values():
+            if step.state not in SETTLED:
+                self.forget_request(step.key)
+                self.put_step(step.key, step.kind, "", None, "cancelled", False, step.is_race, None, None, None, None)
+        self.tell(f"run.{effect.status}", detail=_end_detail(effect))
+        for event in events_of_end(self.run, self.entry.facts, effect, self.now):
+            self.emit(event)
+
+    def defer(self) -> None:
+        """Write the defers said in this entry, and start all that are pending when the run ends with it."""
+        states = self.run.defers
+        for key, said in self.defers.items():
+            event = event_of_defer(self.run, self.entry.facts, said, self.now)
+            state = "pending" if states[key].is_pending else "aborted" if said.defer.is_pending else "rejected"
+            if self.finish is not None and state == "pending":
+                state = "scheduled"
+                self.emit(event)
+            # What follows the time is always the same.
+            opening = event.payload[: event.payload.rindex(b'"ts":') + 5]
+            self.batch.add_defers.append(
+                (self.n, key, said.function, said.input.decode(), opening.decode(), event.id, state)
+            )
+        if self.finish is not None:
+            started = [key for key, one in states.items() if one.is_pending and key not in self.defers]
+            self.batch.start_defers.extend((self.n, key) for key in started)
+            self.entry.emits = self.entry.emits or bool(started)
 
     def put_step(
         self,
@@ -291,6 +343,12 @@ class _Writer:
             _str(error),
         )
 
+    def forget_request(self, step_key: str) -> None:
+        """A gateway step is settled: what it asked for goes, and the credentials in it."""
+        step = self.run.steps.get(step_key)
+        if step is not None and step.kind in _REQUESTS:
+            self.batch.drop_requests.append((self.n, step_key))
+
     def free(self, item_key: str) -> None:
         """The lease of an item ends here, and with it the slots it holds."""
         if self.entry.is_limited:
@@ -302,7 +360,7 @@ class _Writer:
         """Write new items; calls due now go to the worker that asked, the first under the lease it already has (rule 12)."""
         entry = self.entry
         settled = {e.key for e in entry.effects if isinstance(e, fx.SettleItem)}
-        # A timer's lease holds no slots, so no call may go on under it.
+        # Only the leases of calls hold slots: under another one no call may go on.
         spare = [lease.lease_id for lease in entry.leases if lease.key in settled and lease.kind in CALLS]
         now_calls = [q for q in self.items if q.kind in CALLS and q.at is None and not q.after]
         may_take = entry.room if entry.worker_id else 0

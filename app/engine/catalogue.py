@@ -15,7 +15,7 @@ from app.domain.flow.gates import Gates, gates_of
 from app.domain.flow.lanes import Flow, flow_of, lane_of
 from app.domain.function import Function, function_of
 from app.domain.ids import EnvironmentId, FunctionId, LaneId
-from app.domain.limits import PLANS, PlanLimits
+from app.domain.limits import PLANS, PlanLimits, plan_of
 from app.domain.matching import Trigger, TriggerIndex
 from app.domain.protocol.function_config import read_stored
 from app.domain.scope import Scope
@@ -39,6 +39,8 @@ class KnownFunction:
     lane_id: LaneId
     flow: Flow | None = None
     gates: Gates | None = None
+    #: Its app is archived: it is not started any more, and its runs go on.
+    is_archived: bool = False
 
     @property
     def id(self) -> FunctionId:
@@ -101,7 +103,7 @@ class Catalogue:
             )[0]
             rows = await fetch(connection, named("functions", "of_environment"), environment=scope.environment_id)
         keys = await self._keys_of(scope.environment_id)
-        plan = PLANS.get(environment["plan"], PLANS["self_hosted"])
+        plan = plan_of(environment["plan"])
         functions: dict[FunctionId, KnownFunction] = {}
         for row in rows:
             known = _known(row, plan)
@@ -113,6 +115,7 @@ class Catalogue:
         triggers = TriggerIndex(
             Trigger(known.id, trigger.event, trigger.expression)
             for known in functions.values()
+            if not known.is_archived
             for trigger in known.function.triggers
             if trigger.event
         )
@@ -121,7 +124,7 @@ class Catalogue:
             environment["name"],
             environment["catalogue_version"],
             functions,
-            {known.function.slug: known for known in functions.values()},
+            {known.function.slug: known for known in functions.values() if not known.is_archived},
             triggers,
             tuple(keys),
             time.monotonic(),
@@ -140,4 +143,4 @@ def _known(row: Any, plan: PlanLimits) -> KnownFunction:
         is_paused=row["paused_at"] is not None,
     )
     flow = flow_of(function.id, function, function.priority, plan)
-    return KnownFunction(function, lane_of(function.id), flow, gates_of(function))
+    return KnownFunction(function, lane_of(function.id), flow, gates_of(function), row["archived_at"] is not None)

@@ -6,17 +6,23 @@ user's payload is parsed or sorted again (D6).
 
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from app.adapters.http import Answer, Caller, CallFailed
-from app.domain.ids import to_ulid, ulid_of
+from app.domain.ids import FunctionId, to_ulid, ulid_of
+from app.domain.limits import MAX_CALL_BYTES
 from app.domain.protocol.addresses import call_url
-from app.domain.protocol.call import DISCOVERY, ServerKind, call_body, call_headers, must_fetch
+from app.domain.protocol.call import DISCOVERY, ServerKind, call_body, call_headers, can_fetch, must_fetch
 from app.domain.protocol.reply import Reply, read_reply, reply_from_transport
 from app.domain.protocol.signature import refuses_signature, sign
+from app.domain.run.state import Defer
 from app.engine.catalogue import KnownFunction
 from app.engine.clock import DatabaseClock
 from app.engine.hot import HotRun, LeasedItem
+
+_TOO_LARGE = 413
+_REMEMBERED = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,8 @@ class Dispatch:
     server_kind: ServerKind
     is_signed: bool
     timeout_s: float
+    #: Functions whose endpoint takes less than the protocol allows, and how much it may be.
+    _largest: dict[FunctionId, int] = field(default_factory=dict)
 
     async def call(self, hot: HotRun, item: LeasedItem, known: KnownFunction, keys: tuple[str, ...]) -> Called:
         """Make the call of `item` and read the answer; never raises for anything the app or the network does."""
@@ -64,35 +72,46 @@ class Dispatch:
                 steps=hot.told_steps(),
                 version=run.request_version,
                 use_api=use_api,
+                defers=_defers(run.defers) if run.defers else b"{}",
             )
 
         body = body_with(use_api=False)
-        if must_fetch(len(body), known.function.sdk):
+        largest = self._largest.get(facts.function_id, MAX_CALL_BYTES)
+        is_whole = not must_fetch(len(body), known.function.sdk, largest)
+        if not is_whole:
             body = body_with(use_api=True)
-        headers = call_headers(
-            run_id=run_text,
-            request_id=request_id,
-            item_id=item_text,
-            generation_id=item.fence,
-            step_id=step_id,
-            version=run.request_version,
-            server_kind=self.server_kind,
-        )
+        url = call_url(known.function.url, facts.function_slug, step_id)
         started = time.perf_counter()
-        try:
-            answer = await self._signed(
-                call_url(known.function.url, facts.function_slug, step_id),
-                headers,
-                body,
-                keys if self.is_signed else (),
+        while True:
+            headers = call_headers(
+                run_id=run_text,
+                request_id=request_id,
+                item_id=item_text,
+                generation_id=item.fence,
+                step_id=step_id,
+                version=run.request_version,
+                server_kind=self.server_kind,
             )
-        except CallFailed as failure:
-            reply: Reply = reply_from_transport(
-                "app_unreachable" if failure.kind == "app_url_invalid" else failure.kind, failure.message
-            )
-            return Called(reply, 0, (time.perf_counter() - started) * 1000, request_id)
+            try:
+                answer = await self._signed(url, headers, body, keys if self.is_signed else ())
+            except CallFailed as failure:
+                reply: Reply = reply_from_transport(
+                    "app_unreachable" if failure.kind == "app_url_invalid" else failure.kind, failure.message
+                )
+                return Called(reply, 0, (time.perf_counter() - started) * 1000, request_id)
+            if answer.status != _TOO_LARGE or not is_whole or not can_fetch(known.function.sdk):
+                break
+            # Refused for its size before the function ran (protocol 28, 26): the same call again, for the app to fetch.
+            is_whole = False
+            self._remember(facts.function_id, len(body) - 1)
+            body = body_with(use_api=True)
         reply = read_reply(answer.status, answer.headers, answer.body, now=self.clock.now())
         return Called(reply, answer.status, answer.millis, request_id)
+
+    def _remember(self, function_id: FunctionId, largest: int) -> None:
+        if len(self._largest) >= _REMEMBERED:
+            self._largest.clear()
+        self._largest[function_id] = largest
 
     async def _signed(self, url: str, headers: dict[str, str], body: bytes, keys: tuple[str, ...]) -> Answer:
         """Call with the first key the app accepts: during a rotation it may know the next one only (protocol 4.5)."""
@@ -108,3 +127,11 @@ class Dispatch:
         if keys:
             headers["x-inngest-signature"] = sign(keys[-1], body, int(time.time()))
         return await ask()
+
+
+def _defers(defers: Mapping[str, Defer]) -> bytes:
+    """What a call says of defers: known ones are not said again, and pending ones may be aborted."""
+    parts = [
+        b'"%s":{"abortable":%s}' % (k.encode(), b"true" if defers[k].is_pending else b"false") for k in sorted(defers)
+    ]
+    return b"{" + b",".join(parts) + b"}"

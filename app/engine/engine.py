@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import socket
 import time
 import uuid
@@ -22,6 +23,7 @@ from uuid import UUID
 
 from app.adapters.http import Caller
 from app.adapters.redis import RUN_CHANGED, Heard
+from app.adapters.sealing import Sealer
 from app.domain.errors import Outside
 from app.domain.ids import RunId, WorkerId, parse_ulid, to_ulid
 from app.domain.protocol.call import ServerKind
@@ -33,7 +35,8 @@ from app.engine.catalogue import Catalogue
 from app.engine.clock import DatabaseClock
 from app.engine.dispatch import Dispatch
 from app.engine.execute import Execute
-from app.engine.keepers import cron, expire, recheck, rescue, sweep, tidy
+from app.engine.gateway import Gateway
+from app.engine.keepers import cron, expire, orders, recheck, rescue, sweep, tidy
 from app.engine.queue import lease
 from app.engine.react import React, Reacted
 from app.engine.transition import Committer, RunEnded, RunUnknown, change_run
@@ -95,6 +98,8 @@ class Engine:
     bell: DoorBell
     catalogue: Catalogue
     settings: EngineSettings
+    #: Seals the requests of gateway steps. The default is for a worker that is alone: no other could open them.
+    sealer: Sealer = field(default_factory=lambda: Sealer(secrets.token_hex(32)))
     clock: DatabaseClock = field(default_factory=DatabaseClock)
     worker_id: WorkerId = field(default_factory=lambda: WorkerId(uuid.uuid4()))
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -110,7 +115,13 @@ class Engine:
         """Build the stations around the pools."""
         s = self.settings
         self.committer = Committer(
-            self.pool, self.worker_id, self.clock, s.retry_delay, self.catalogue.is_limited, self._after_commit
+            self.pool,
+            self.worker_id,
+            self.clock,
+            s.retry_delay,
+            self.catalogue.is_limited,
+            self.sealer.seal,
+            self._after_commit,
         )
         dispatch = Dispatch(self.caller, self.clock, s.server_kind, s.is_signed, s.call_timeout_s)
         self.execute = Execute(
@@ -119,6 +130,7 @@ class Engine:
             dispatch,
             self.catalogue,
             self.clock,
+            Gateway(self.pool, self.caller, self.sealer, self.clock, s.call_timeout_s),
             s.max_calls,
             s.retry_delay,
             on_room=self._wake.set,
@@ -174,6 +186,7 @@ class Engine:
             self._wake.set()
         if wrong := await sweep.run_once(self.cold_pool):
             self.wake(wrong)
+        await orders.run_once(self.cold_pool, self.clock, self._after_commit)
         await recheck.run_once(self.cold_pool, self.resume)
         await cron.run_once(self.cold_pool, self.react, self._fired)
 
@@ -291,6 +304,8 @@ class Engine:
         reacted = await self.react.round(0 if self.execute.is_crowded else min(room, _REACT_ROOM))
         for hot, item in reacted.started:
             self.execute.start(hot, item, asked_at)
+        if reacted.owes_look:
+            self._waits_opened.set()
         if reacted.left_ready:
             self.bell.ring()
         room = self.execute.room

@@ -19,15 +19,17 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from app.domain.ids import ItemId, RunId, to_ulid
+from app.domain.ids import ItemId, RunId, derive_item_id, to_ulid
 from app.domain.protocol.reply import Failed, Finished, Ops, Reply
-from app.domain.run.happenings import Happening, Poisoned, Replied, TimerDue
-from app.domain.run.state import CALLS
+from app.domain.run.happenings import DeadlineDue, Happening, Poisoned, Replied, TimerDue
+from app.domain.run.keys import START
+from app.domain.run.state import DEADLINES, TIMERS, ItemKind
 from app.engine import pause_points
 from app.engine.apply import Told
-from app.engine.catalogue import Catalogue, EnvironmentView
+from app.engine.catalogue import Catalogue, EnvironmentView, KnownFunction
 from app.engine.clock import DatabaseClock
 from app.engine.dispatch import Called, Dispatch
+from app.engine.gateway import Gateway
 from app.engine.hot import HotRun, LeasedItem, hot_run
 from app.engine.queue import Leased
 from app.engine.transition import Committer
@@ -54,6 +56,7 @@ class Execute:
     dispatch: Dispatch
     catalogue: Catalogue
     clock: DatabaseClock
+    gateway: Gateway
     max_calls: int
     retry_delay: timedelta | None = None
     is_stopping: bool = False
@@ -196,7 +199,9 @@ class Execute:
         """What the item brings about, and when we heard of it: a timer that came due, an app's answer; or nothing,
         because it is no longer ours.
         """
-        if item.kind not in CALLS:
+        if item.kind in DEADLINES:
+            return DeadlineDue(item.key, item.kind, is_calling=await self._is_calling(hot, item)), None, None
+        if item.kind in TIMERS:
             return TimerDue(item.key), None, None
         if item.redeliveries >= _POISON:
             return Poisoned(item.key), None, None
@@ -215,9 +220,14 @@ class Execute:
         if self.is_stopping:
             await self.hand_back([item])
             return None, None, None
+        known = view.functions.get(hot.facts.function_id)
+        if known is not None and known.function.is_paused and await self._park(known, item):
+            return None, None, None
+        if item.kind is ItemKind.GATEWAY:
+            return *(await self.gateway.perform(hot, item)), None
         started_at = self.clock.now()
         called = await self._call(hot, item, view)
-        heard_at = self.clock.now()
+        heard_at = hot.heard(self.clock.now())
         await pause_points.reached("call.after", [hot.run.id])
         queued_ms = (started_at - item.due_at) / timedelta(milliseconds=1) if item.due_at else 0.0
         told = Told(
@@ -248,6 +258,20 @@ class Execute:
             reply = Failed(msgspec.json.encode(error), "function_removed", no_retry=True, is_fatal=True)
             return Called(reply, 0, 0.0, "")
         return await self.dispatch.call(hot, item, known, view.signing_keys)
+
+    async def _park(self, known: KnownFunction, item: LeasedItem) -> bool:
+        """Put an item of a paused function aside; false when the function goes on already."""
+        async with self.pool.acquire(timeout=10) as connection:
+            rows = await fetch(connection, named("pause", "park"), function=known.id, item=item.id, fence=item.fence)
+        return bool(rows)
+
+    async def _is_calling(self, hot: HotRun, item: LeasedItem) -> bool:
+        """Whether the first call of a run whose start is due is under way: then it has started in time."""
+        if item.kind is not ItemKind.START_TIMEOUT:
+            return False
+        async with self.pool.acquire(timeout=10) as connection:
+            rows = await fetch(connection, named("cancel", "is_leased"), item=derive_item_id(hot.run.id, START))
+        return bool(rows)
 
     async def _still_ours(self, item: LeasedItem) -> bool:
         async with self.pool.acquire(timeout=10) as connection:

@@ -9,8 +9,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from app.domain.ids import AppId, EventId, FunctionId, ItemId, LaneId, LeaseId, RunId
+from app.domain.limits import plan_of
 from app.domain.run.effects import Effect, SaveStep
-from app.domain.run.state import SETTLED, Item, ItemKind, RetryPolicy, Run, RunStatus, Step, StepKind, StepState
+from app.domain.run.state import SETTLED, Defer, Item, ItemKind, RetryPolicy, Run, RunStatus, Step, StepKind, StepState
 from app.domain.scope import Scope
 
 
@@ -61,9 +62,18 @@ class HotRun:
     facts: Facts
     memos: dict[str, bytes] = field(default_factory=dict)
     inputs: dict[str, bytes] = field(default_factory=dict)
+    #: The database's time of the newest commit or read: everything that the run has seen came in before it.
+    seen_at: datetime | None = None
 
-    def remember(self, run: Run, effects: list[Effect], version: int) -> None:
+    def heard(self, now: datetime) -> datetime:
+        """When an answer that is here now was heard. `now` is a guess that may lag; it never reaches behind what the
+        run has seen, or a wait could be ended by the event that ended the one before it.
+        """
+        return now if self.seen_at is None else max(now, self.seen_at)
+
+    def remember(self, run: Run, effects: list[Effect], version: int, now: datetime) -> None:
         """Take over what a commit has written: only after it answered "won" (rule 3)."""
+        self.seen_at = now
         for effect in effects:
             if isinstance(effect, SaveStep):
                 self.memos.setdefault(effect.step_key, effect.memo)
@@ -110,6 +120,7 @@ def hot_run(row: Any, retry_delay: timedelta | None) -> HotRun:
             strict=True,
         )
     }
+    plan = plan_of(row["plan"])
     run = Run(
         id=row["id"],
         function_id=row["function_id"],
@@ -124,9 +135,18 @@ def hot_run(row: Any, retry_delay: timedelta | None) -> HotRun:
         state_bytes=row["state_bytes"],
         retry=RetryPolicy(row["max_attempts"], retry_delay),
         started_at=row["started_at"],
+        max_steps=plan.steps_per_run,
+        max_sleep=plan.max_sleep,
         is_quiet=row["is_quiet"],
+        finish_within=row["finish_within"],
         steps=steps,
         items=items,
+        defers={
+            key: Defer(state == "pending", 0 if state == "rejected" else size)
+            for key, state, size in zip(
+                row["defer_keys"] or (), row["defer_states"] or (), row["defer_sizes"] or (), strict=True
+            )
+        },
     )
     event: bytes = (row["event"] or "{}").encode()
     facts = Facts(
@@ -145,4 +165,4 @@ def hot_run(row: Any, retry_delay: timedelta | None) -> HotRun:
         parent_run_id=row["parent_run_id"],
         parent_step_key=row["parent_step_key"],
     )
-    return HotRun(run, facts, memos, inputs)
+    return HotRun(run, facts, memos, inputs, row["now"])

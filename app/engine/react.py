@@ -18,20 +18,20 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-import msgspec
 
 from app.domain.errors import Outside
+from app.domain.event import INVOKED
 from app.domain.ids import FunctionId, RunId, WorkerId
-from app.domain.run.happenings import Happening, Resumed
+from app.domain.run.happenings import Happening
 from app.domain.scope import Scope
 from app.engine import pause_points
+from app.engine.arm import Fresh, arm, must_arm
 from app.engine.catalogue import Catalogue, EnvironmentView, KnownFunction
 from app.engine.clock import DatabaseClock
 from app.engine.crons import fire
 from app.engine.hot import HotRun, LeasedItem
-from app.engine.lifecycle import INVOKED
 from app.engine.schedule import Plan, Schedule, Wish, parent_of, stored_event
-from app.engine.waits import waits_ended_by
+from app.engine.waits import child_refused, waits_ended_by
 from app.store.db import CONNECTION_LOST, Pool
 from app.store.named import fetch, named
 
@@ -50,6 +50,8 @@ class Reacted:
     events: int = 0
     started: list[tuple[HotRun, LeasedItem]] = field(default_factory=list)
     left_ready: bool = False
+    #: Rules were set up that owe a look at events that came in meanwhile.
+    owes_look: bool = False
 
 
 @dataclass(slots=True)
@@ -176,10 +178,19 @@ class React:
         # Before the inbox rows go for good, as above. And before anything is written here: who is woken may need the lanes.
         for run_id, happening in plan.wakes:
             await self.resume(run_id, happening)
-        return await self.schedule.create(connection, self.worker_id, plan, rows)
+        made = await self.schedule.create(connection, self.worker_id, plan, rows)
+        fresh = [
+            Fresh(new.hot, new.known.function, new.event.ref.received_at)
+            for new in plan.runs
+            if must_arm(new.known.function) and new.hot.run.id in made and new.skip is None
+        ]
+        if fresh:
+            plan.owes_look = await arm(connection, fresh)
+        return made
 
     @staticmethod
     def _tell(out: Reacted, plan: Plan, made: set[UUID]) -> None:
+        out.owes_look = plan.owes_look
         for new in plan.runs:
             if new.hot.run.id in made and new.skip is None:
                 if new.lease is not None:
@@ -195,10 +206,10 @@ class React:
             wanted = str((decoded["data"].get("_inngest") or {}).get("fn_id") or "")
             parent = parent_of(decoded)
             known = view.by_slug.get(wanted) or _by_uuid(view, wanted)
-            if known is not None:
+            if known is not None and not known.is_archived:
                 wishes.append(Wish(event, view, known, parent))
             elif parent:
-                plan.wakes.append((parent[0], Resumed(parent[1], _unknown_function(wanted), is_error=True)))
+                plan.wakes.append((parent[0], child_refused(parent[1], f"could not find function with ID: {wanted}")))
             return
         matches = view.triggers.match(event.name, event.decoded, self.clock.now())
         for filtered in matches.filtered:
@@ -212,8 +223,3 @@ def _by_uuid(view: EnvironmentView, text: str) -> KnownFunction | None:
         return view.functions.get(FunctionId(UUID(text)))
     except ValueError:
         return None
-
-
-def _unknown_function(wanted: str) -> bytes:
-    error = {"data": None, "message": f"could not find function with ID: {wanted}", "name": "Error"}
-    return msgspec.json.encode({"error": error}, order="sorted")

@@ -24,6 +24,7 @@ from uuid import UUID
 
 import msgspec
 
+from app.domain.event import INVOKED
 from app.domain.flow.gates import (
     Arrival,
     EventRef,
@@ -53,13 +54,14 @@ from app.domain.ids import (
 )
 from app.domain.run.begin import begin
 from app.domain.run.fold import fold_all
-from app.domain.run.happenings import CancelRequested, Happening, Resumed
+from app.domain.run.happenings import CancelRequested, Happening
 from app.domain.run.state import ItemKind, RetryPolicy, Run
 from app.domain.scope import Scope
 from app.engine.catalogue import EnvironmentView, KnownFunction
 from app.engine.clock import DatabaseClock
 from app.engine.hot import Facts, HotRun, LeasedItem
-from app.engine.lifecycle import FAILED, FINISHED, INVOKED
+from app.engine.lifecycle import FAILED, FINISHED
+from app.engine.waits import child_refused
 from app.store.named import fetch, named
 
 #: An event dated this far ahead delays the start of its runs (feature-semantics A1, FutureAtLimit).
@@ -152,6 +154,8 @@ class Plan:
     answers: dict[tuple[UUID, UUID], tuple[Any, ...]] = field(default_factory=dict)
     wakes: list[Wake] = field(default_factory=list)
     joined: list[tuple[Any, ...]] = field(default_factory=list)
+    #: Cancel rules were set up that owe the second look of waits.
+    owes_look: bool = False
 
     def answer(
         self,
@@ -259,7 +263,9 @@ class Schedule:
             case refused:
                 plan.answer(view, event.ref.id, known.id, str(refused), verdict.detail)
                 if wish.parent is not None:
-                    plan.wakes.append((wish.parent[0], Resumed(wish.parent[1], _not_started(known), is_error=True)))
+                    plan.wakes.append(
+                        (wish.parent[0], child_refused(wish.parent[1], "invoked function is rate limited"))
+                    )
 
     def _start(self, new: NewRun, verdict: Verdict, plan: Plan) -> None:
         if verdict.cancels is not None:
@@ -405,6 +411,9 @@ class Schedule:
             function_id=known.id,
             retry=RetryPolicy(known.function.max_attempts, self.retry_delay),
             is_quiet=event.name in (FINISHED, FAILED),
+            max_steps=view.limits.steps_per_run,
+            max_sleep=view.limits.max_sleep,
+            finish_within=known.function.timeouts.finish,
         )
         run = fold_all(run, begin(run, at=starts_at))
         lanes = known.flow.lanes(view.scope, event.decoded()) if known.flow is not None else None
@@ -423,7 +432,15 @@ class Schedule:
             parent_run_id=wish.parent[0] if wish.parent else None,
             parent_step_key=wish.parent[1] if wish.parent else None,
         )
-        new = NewRun(HotRun(run, facts), known, event, lanes, starts_at, dedupe_key, cron=wish.cron)
+        new = NewRun(
+            HotRun(run, facts, seen_at=event.ref.received_at),
+            known,
+            event,
+            lanes,
+            starts_at,
+            dedupe_key,
+            cron=wish.cron,
+        )
         new.backlog = view.limits.backlog
         if known.flow is not None and known.flow.priority is not None:
             new.head_start = head_start(known.flow.priority, event.decoded())
@@ -660,8 +677,3 @@ def parent_of(event: dict[str, Any]) -> tuple[RunId, str] | None:
     run_text, _, step_key = correlation.partition(".")
     run_id = parse_ulid(run_text)
     return (RunId(run_id), step_key) if run_id and step_key else None
-
-
-def _not_started(known: KnownFunction) -> bytes:
-    message = f"Function {known.function.slug} was not started: it is rate limited."
-    return msgspec.json.encode({"error": {"data": None, "message": message, "name": "RateLimited"}}, order="sorted")

@@ -37,6 +37,7 @@ from app.domain.run.effects import Effect, Ignore
 from app.domain.run.fold import fold_all
 from app.domain.run.happenings import CancelRequested, Happening, Replied
 from app.domain.run.state import CALLS, Run, StepState
+from app.domain.scope import Scope
 from app.engine import pause_points
 from app.engine.apply import Entry, Told, write
 from app.engine.clock import DatabaseClock
@@ -104,6 +105,8 @@ class Committer:
     clock: DatabaseClock
     retry_delay: timedelta | None = None
     is_limited: Callable[[Any], bool] = lambda _function_id: False
+    #: Seals what may hold credentials.
+    seal: Callable[[str, Scope], bytes] | None = None
     #: Called after a commit: (entries written), to ring bells and publish.
     after_commit: Callable[[list[Entry]], None] = lambda _entries: None
     _queue: deque[Pending] = field(default_factory=deque)
@@ -295,11 +298,12 @@ class Committer:
             room,
             heard_at=min(p.heard_at for p in group),
             is_limited=hot.facts.is_limited or self.is_limited(hot.facts.function_id),
+            seal=self.seal,
         )
 
     def _resolve(self, group: list[Pending], entry: Entry, answer: Won) -> None:
         assert entry.after is not None
-        group[0].hot.remember(entry.after, entry.effects, answer.version)
+        group[0].hot.remember(entry.after, entry.effects, answer.version, answer.now)
         if answer.given_up:
             entry.successors = [item for item in entry.successors if item.lease_id not in answer.given_up]
             entry.readies = True
@@ -539,11 +543,13 @@ async def change_run(
     retry_delay: timedelta | None = None,
     item: tuple[Any, int | None] | None = None,
     scope: Any = None,
+    check: Callable[[Any], Awaitable[bool]] | None = None,
 ) -> Entry:
     """Move one run that this process does not hold: lock it, then read, advance, commit (rules 13-16).
 
     `happening` may be a function of the loaded run (None: nothing to do). `item` is (item id, fence or None) and must
-    still be live with that fence. With `scope`, a run of another tenant is unknown.
+    still be live with that fence. With `scope`, a run of another tenant is unknown. `check` is asked on the connection
+    while the run is held; when it says no, that is ItemMoved too.
     Raises RunUnknown, RunEnded, ItemMoved; returns the written entry (its effects say what happened).
     """
     async with pool.acquire(timeout=2) as connection, connection.transaction():
@@ -563,6 +569,8 @@ async def change_run(
             found = await fetch(connection, named("lease", "item_fences"), item_ids=[item_id])
             if not found or (fence is not None and found[0]["fence"] != fence):
                 raise ItemMoved(run_id)
+        if check is not None and not await check(connection):
+            raise ItemMoved(run_id)
         what = happening(hot) if callable(happening) else happening
         effects = [] if what is None else advance(hot.run, what, clock.now())
         entry = Entry(hot.run, hot.facts, effects, leases, is_limited=hot.facts.is_limited)

@@ -11,11 +11,14 @@ from typing import Any
 
 import msgspec
 
+from app.domain import canonical
 from app.domain.ids import RunId
 from app.domain.matching import wait_matches, wait_value
-from app.domain.run.happenings import Happening, Resumed
+from app.domain.run.errors import as_memo, made_up
+from app.domain.run.happenings import CancelRequested, Happening, Resumed
 from app.store.named import fetch, named
 
+_CANCEL = "cancel"
 log = logging.getLogger(__name__)
 
 
@@ -49,11 +52,8 @@ async def waits_ended_by(connection: Any, row: Any) -> list[tuple[RunId, Happeni
     for pause in pauses:
         if event is None:
             event = msgspec.json.decode(row["payload"])
-        if (
-            pause["requested_at"] <= row["received_at"]
-            and wait_matches(pause["expression"], event, row["received_at"])[0]
-        ):
-            found.append((pause["run_id"], Resumed(pause["step_key"], row["payload"].encode())))
+        if _is_in_time(pause, row) and wait_matches(pause["expression"], event, row["received_at"])[0]:
+            found.append((pause["run_id"], _ended(pause, row)))
     return found
 
 
@@ -66,25 +66,53 @@ async def recheck(connection: Any, pause: Any) -> Happening | None:
         name=pause["event_name"],
         since=pause["requested_at"],
     ):
+        # A rule is dated by the event that started its run, which is no reason to cancel it; a first wait may be too.
+        if not _is_in_time(pause, row):
+            continue
         if wait_matches(pause["expression"], msgspec.json.decode(row["payload"]), row["received_at"])[0]:
-            return Resumed(pause["step_key"], row["payload"].encode())
+            return _ended(pause, row)
     return None
+
+
+def _is_in_time(pause: Any, row: Any) -> bool:
+    return bool(
+        pause["requested_at"] < row["received_at"]
+        and (pause["expires_at"] is None or row["received_at"] < pause["expires_at"])
+    )
+
+
+def _ended(pause: Any, row: Any) -> Happening:
+    """What the event is to the run: the memo of its step, or the end."""
+    if pause["kind"] == _CANCEL:
+        return CancelRequested("event")
+    return Resumed(pause["step_key"], row["payload"].encode())
 
 
 def _of_child(step_key: str, payload: str) -> Happening:
     """A child's end as the memo of its parent's step (protocol 23.3)."""
     event = msgspec.json.decode(payload.encode(), type=_Finished)
-    if event.data.error:
-        return Resumed(step_key, b'{"error":' + bytes(event.data.error) + b"}", is_error=True)
-    if event.data.result:
-        return Resumed(step_key, b'{"data":' + bytes(event.data.result) + b"}")
-    error = {"data": None, "message": "The invoked function was cancelled before it finished.", "name": "Error"}
-    return Resumed(step_key, b'{"error":' + msgspec.json.encode(error) + b"}", is_error=True)
+    if error := bytes(event.data.error):
+        return Resumed(step_key, _as_memo(error), is_error=True)
+    if result := bytes(event.data.result):
+        return Resumed(step_key, b'{"data":' + result + b"}")
+    return child_refused(step_key, "The invoked function was cancelled before it finished.")
+
+
+def child_refused(step_key: str, message: str) -> Resumed:
+    """What a parent is told of a child that never ran or never finished: an error it can catch (protocol 14.4)."""
+    return Resumed(step_key, as_memo(made_up("Error", message)), is_error=True)
+
+
+def _as_memo(error: bytes) -> bytes:
+    """The child's error as the memo of a step; go cannot replay one that has no `data` (protocol 10.3)."""
+    keys = msgspec.json.decode(error, type=dict[str, msgspec.Raw])
+    if "data" not in keys:
+        error = canonical.encode({**canonical.decode(error), "data": None})
+    return as_memo(error)
 
 
 class _FinishedData(msgspec.Struct):
-    """Empty where the key is absent; a union with None would decode the value instead of keeping its text."""
-
+    # Empty when absent: `Raw | None` would let only null through.
     error: msgspec.Raw = msgspec.Raw(b"")
     result: msgspec.Raw = msgspec.Raw(b"")
 

@@ -48,6 +48,11 @@ _PARTS: dict[str, tuple[str, ...]] = {
         for c in ("n", "step", "kind", "event", "expression", "path", "value", "signal", "correlation", "requested")
     ),
     "close_pauses": ("closed_n", "closed_step"),
+    "store_requests": ("asked_n", "asked_step", "asked_sealed"),
+    "drop_requests": ("unasked_n", "unasked_step"),
+    "add_defers": tuple(f"defer_{c}" for c in ("n", "key", "slug", "input", "opening", "event", "state")),
+    "abort_defers": ("aborted_n", "aborted_key"),
+    "start_defers": ("started_n", "started_key"),
     "free_slots": ("freed_n", "freed_lease"),
     "history": tuple(f"told_{c}" for c in ("n", "position", "kind", "step", "item", "attempt", "started", "detail")),
     "emit": tuple(f"event_{c}" for c in ("n", "id", "name", "client_id", "ts", "payload", "correlation")),
@@ -71,6 +76,11 @@ class Batch:
     wake: list[tuple[Any, ...]] = field(default_factory=list)
     open_pauses: list[tuple[Any, ...]] = field(default_factory=list)
     close_pauses: list[tuple[Any, ...]] = field(default_factory=list)
+    store_requests: list[tuple[Any, ...]] = field(default_factory=list)
+    drop_requests: list[tuple[Any, ...]] = field(default_factory=list)
+    add_defers: list[tuple[Any, ...]] = field(default_factory=list)
+    abort_defers: list[tuple[Any, ...]] = field(default_factory=list)
+    start_defers: list[tuple[Any, ...]] = field(default_factory=list)
     free_slots: list[tuple[Any, ...]] = field(default_factory=list)
     history: list[tuple[Any, ...]] = field(default_factory=list)
     emit: list[tuple[Any, ...]] = field(default_factory=list)

@@ -6,7 +6,7 @@ from alembic import op
 from sqlalchemy.util import await_only
 
 revision = "20261123_0700"
-down_revision = "20261123_0400"
+down_revision = "20261123_0600"
 
 
 def upgrade() -> None:

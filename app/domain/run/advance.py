@@ -8,9 +8,20 @@ from typing import assert_never
 
 from app.domain.protocol.reply import Failed, Finished, Ops
 from app.domain.run.effects import Effect, Ignore
-from app.domain.run.happenings import CancelRequested, Checkpointed, Happening, Poisoned, Replied, Resumed, TimerDue
-from app.domain.run.on_cancel import on_cancel, on_poisoned
+from app.domain.run.happenings import (
+    CancelRequested,
+    Checkpointed,
+    DeadlineDue,
+    Fetched,
+    Happening,
+    Poisoned,
+    Replied,
+    Resumed,
+    TimerDue,
+)
+from app.domain.run.on_cancel import on_cancel, on_deadline, on_poisoned
 from app.domain.run.on_checkpoint import on_checkpoint
+from app.domain.run.on_gateway import on_fetched
 from app.domain.run.on_reply.failed import on_failed
 from app.domain.run.on_reply.finished import on_finished
 from app.domain.run.on_reply.ops import on_ops
@@ -38,8 +49,12 @@ def advance(run: Run, happening: Happening, now: datetime) -> list[Effect]:
             return on_resumed(turn, happening)
         case CancelRequested():
             return on_cancel(turn, happening)
+        case DeadlineDue():
+            return on_deadline(turn, happening)
         case Poisoned():
             return on_poisoned(turn, happening)
+        case Fetched():
+            return on_fetched(turn, happening)
         case _:
             assert_never(happening)
 

@@ -7,7 +7,7 @@ so no process clock decides when something is due.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from app.domain.run.state import ItemKind, RunStatus, StepKind, StepState
+from app.domain.run.state import Defer, ItemKind, RunStatus, StepKind, StepState
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +133,32 @@ class InvokeFunction:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreRequest:
+    """Keep the request of a gateway step until the step is settled. `opts` may hold credentials: stored sealed only."""
+
+    step_key: str
+    opts: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AddDefer:
+    """Start `function` (a slug) with `input` when the run has ended; kept only for people when `defer` is not pending."""
+
+    key: str
+    function: str
+    input: bytes
+    meta: bytes | None
+    defer: Defer
+
+
+@dataclass(frozen=True, slots=True)
+class AbortDefer:
+    """Do not start it after all."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class SetRequestVersion:
     """The first 206 said which version of the protocol the run speaks, for good (10.4)."""
 
@@ -174,7 +200,8 @@ class FinishRun:
     """The run ends. `output` is the result, or the error object of a failed run; None when cancelled.
 
     Apply deletes every item, pause and slot of the run, marks its open steps as cancelled, clears `group` and `pending`,
-    and emits the lifecycle events (section 6) unless the run is quiet.
+    emits the lifecycle events (section 6) unless the run is quiet, and starts the
+    pending defers.
     """
 
     status: RunStatus
@@ -205,6 +232,9 @@ Effect = (
     | OpenPause
     | ClosePause
     | InvokeFunction
+    | StoreRequest
+    | AddDefer
+    | AbortDefer
     | SetRequestVersion
     | SetPlanned
     | OpenGroup

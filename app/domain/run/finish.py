@@ -16,6 +16,8 @@ from typing import Final
 from app.domain import retry
 from app.domain.run import errors, keys
 from app.domain.run.effects import (
+    AbortDefer,
+    AddDefer,
     CloseGroup,
     Effect,
     EnqueueItem,
@@ -37,7 +39,7 @@ DISCOVERIES_PER_STEP: Final = 4
 FREE_DISCOVERIES: Final = 100
 
 #: What still counts when the run ends in the same breath; timers, waits and invokes opened beside it do not.
-_LASTING = (StartRun, SetRequestVersion, SaveStep)
+_LASTING = (StartRun, SetRequestVersion, SaveStep, AddDefer, AbortDefer)
 
 
 def conclude(turn: Turn) -> list[Effect]:
@@ -68,6 +70,8 @@ def start(turn: Turn) -> None:
     """The first answer moves the run from queued to running."""
     if turn.sheet.status is RunStatus.QUEUED:
         turn.add(StartRun())
+        if turn.run.finish_within is not None:
+            turn.add(EnqueueItem(keys.FINISH_TIMEOUT, ItemKind.FINISH_TIMEOUT, after=turn.run.finish_within))
 
 
 def retry_or_fail(turn: Turn, error: bytes, code: str) -> None:

@@ -4,11 +4,13 @@ A test reads runs back from Postgres and compares them with this. `version` is n
 one step of it, whatever the commit holds (`committed`). Times are the database's, so `started_at` stays as it is.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import assert_never
 
 from app.domain.run.effects import (
+    AbortDefer,
+    AddDefer,
     CloseGroup,
     ClosePause,
     Effect,
@@ -28,8 +30,9 @@ from app.domain.run.effects import (
     SetRequestVersion,
     SettleItem,
     StartRun,
+    StoreRequest,
 )
-from app.domain.run.state import SETTLED, Item, ItemKind, Run, RunStatus, Step, StepState
+from app.domain.run.state import DEADLINES, SETTLED, Defer, Item, ItemKind, Run, RunStatus, Step, StepState
 
 
 def fold(run: Run, effect: Effect) -> Run:
@@ -60,6 +63,7 @@ class Sheet:
     __slots__ = (
         "_run",
         "completed",
+        "defers",
         "discoveries",
         "group",
         "is_planned",
@@ -83,6 +87,7 @@ class Sheet:
         self.state_bytes = run.state_bytes
         self.steps: dict[str, Step] = dict(run.steps)
         self.items: dict[str, Item] = dict(run.items)
+        self.defers: Mapping[str, Defer] = run.defers
 
     def read(self) -> Run:
         """The run as written so far."""
@@ -98,6 +103,7 @@ class Sheet:
             state_bytes=self.state_bytes,
             steps=self.steps,
             items=self.items,
+            defers=self.defers,
         )
 
     def write(self, effect: Effect) -> None:
@@ -115,7 +121,7 @@ class Sheet:
             case RetryStep():
                 self._retry(effect)
             case EnqueueItem():
-                if effect.key not in self.items:
+                if effect.key not in self.items and effect.kind not in DEADLINES:
                     self.items[effect.key] = Item(effect.key, effect.kind, effect.step_key)
                     self.discoveries += effect.kind is ItemKind.DISCOVER
             case RetryItem():
@@ -137,7 +143,11 @@ class Sheet:
                 self.group, self.pending = None, 0
             case FinishRun():
                 self._finish(effect)
-            case OpenPause() | ClosePause() | InvokeFunction() | Ignore():
+            case AddDefer():
+                self.defers = {**self.defers, effect.key: effect.defer}
+            case AbortDefer():
+                self.defers = {**self.defers, effect.key: replace(self.defers[effect.key], is_pending=False)}
+            case OpenPause() | ClosePause() | InvokeFunction() | StoreRequest() | Ignore():
                 pass  # rows of their own; the run does not show them
             case _:
                 assert_never(effect)

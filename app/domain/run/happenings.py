@@ -1,9 +1,11 @@
 """What came in, in the past tense. The closed set of things that can move a run."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from app.domain.protocol.opcodes import Op
 from app.domain.protocol.reply import Reply
+from app.domain.run.state import ItemKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,33 @@ class CancelRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadlineDue:
+    """The run should have started, or ended, by now: `kind` is the item's. `is_calling`: its first call is under way."""
+
+    item_key: str
+    kind: ItemKind
+    is_calling: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Poisoned:
     """The item killed or lost its worker too often and is set aside (F17)."""
 
     item_key: str
 
 
-Happening = Replied | Checkpointed | TimerDue | Resumed | CancelRequested | Poisoned
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The worker made the request of a gateway step: `memo` is what it brought, else `error` why it brought nothing.
+
+    `is_final`: the same request would fail again. `retry_after` is what the other side asked for, clamped.
+    """
+
+    item_key: str
+    memo: bytes | None
+    error: bytes | None = None
+    retry_after: timedelta | None = None
+    is_final: bool = False
+
+
+Happening = Replied | Checkpointed | TimerDue | Resumed | CancelRequested | DeadlineDue | Poisoned | Fetched

@@ -10,6 +10,8 @@ from typing import Final
 from app.domain.ids import RunId, derive_uuid
 
 START: Final = "start"
+START_TIMEOUT: Final = "start_timeout"
+FINISH_TIMEOUT: Final = "finish_timeout"
 
 
 def discover(completed: int) -> str:
@@ -47,9 +49,19 @@ def timeout(step_key: str) -> str:
     return f"timeout:{step_key}"
 
 
-def of_step(step_key: str) -> tuple[str, str, str]:
+def gateway(step_key: str) -> str:
+    """The request that the worker makes for a step."""
+    return f"gateway:{step_key}"
+
+
+def cancel(number: int) -> str:
+    """The wait for the event of a cancel rule; no step has such an id, SDKs' ids are hex."""
+    return f"cancel:{number}"
+
+
+def of_step(step_key: str) -> tuple[str, ...]:
     """Every item a step can have of its own; an open step that is not inline has one of them."""
-    return step(step_key), sleep(step_key), timeout(step_key)
+    return step(step_key), sleep(step_key), timeout(step_key), gateway(step_key)
 
 
 def group(run_id: RunId, step_keys: Iterable[str]) -> str:

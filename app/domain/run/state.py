@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from app.domain.ids import FunctionId, RunId
+from app.domain.limits import MAX_SLEEP
 
 
 class RunStatus(StrEnum):
@@ -74,17 +75,23 @@ class StepKind(StrEnum):
 class ItemKind(StrEnum):
     """What to do when a queue item is leased.
 
-    `DISCOVER` and `STEP` call the app (they take capacity); the timers only make a happening.
+    `DISCOVER` and `STEP` call the app (they take capacity); the timers only make a happening; a gateway item calls
+    somebody else and takes no capacity of the function.
     """
 
     DISCOVER = "discover"  #: call with stepId=step
     STEP = "step"  #: call with stepId=<hash>
     SLEEP = "sleep"  #: a sleep ends: TimerDue
     TIMEOUT = "timeout"  #: a wait expires: TimerDue
+    START_TIMEOUT = "start_timeout"  #: the run must have started: DeadlineDue
+    FINISH_TIMEOUT = "finish_timeout"  #: the run must have ended: DeadlineDue
+    GATEWAY = "gateway"  #: the worker makes a request for a step: Fetched
 
 
 CALLS = frozenset({ItemKind.DISCOVER, ItemKind.STEP})
 TIMERS = frozenset({ItemKind.SLEEP, ItemKind.TIMEOUT})
+#: Items that end the run and move no step. They are no reason for a run to go on, so `Run.items` does not show them.
+DEADLINES = frozenset({ItemKind.START_TIMEOUT, ItemKind.FINISH_TIMEOUT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +117,14 @@ class Item:
     kind: ItemKind
     step_key: str | None = None
     attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Defer:
+    """A function to be started at the run's end; not pending any more when aborted or rejected. `size` is its input's."""
+
+    is_pending: bool
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +160,15 @@ class Run:
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     started_at: datetime | None = None
     max_steps: int = 1000
+    #: The longest sleep or wait of the account's plan.
+    max_sleep: timedelta = MAX_SLEEP
+    #: How long after its start the run is cancelled, None for never.
+    finish_within: timedelta | None = None
     #: True for runs of `inngest/function.finished` and `.failed`: they emit no such events (section 6).
     is_quiet: bool = False
     steps: Mapping[str, Step] = field(default_factory=dict)
     items: Mapping[str, Item] = field(default_factory=dict)
+    defers: Mapping[str, Defer] = field(default_factory=dict)
 
     @property
     def is_ended(self) -> bool:

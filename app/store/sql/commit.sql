@@ -152,7 +152,7 @@ with e as materialized (
   insert into pauses (run_id, step_key, account_id, environment_id, kind, event_name, expression, match_path, match_value,
                       signal, correlation, requested_at)
   select w.id, p.step_key, w.account_id, w.environment_id, p.kind, p.event_name, p.expression, p.match_path, p.match_value,
-         p.signal, p.correlation, least(p.requested_at, clock())
+         p.signal, p.correlation, least(coalesce(p.requested_at, clock()), clock())
   from unnest(:pause_n::int[], :pause_step::text[], :pause_kind::text[], :pause_event::text[], :pause_expression::text[],
               :pause_path::text[], :pause_value::text[], :pause_signal::text[], :pause_correlation::text[],
               :pause_requested::timestamptz[])
@@ -165,6 +165,56 @@ with e as materialized (
 , old_pauses as (
   delete from pauses p using unnest(:closed_n::int[], :closed_step::text[]) as c (n, step_key) join win w on w.n = c.n
   where p.run_id = w.id and p.step_key = c.step_key
+)
+
+-- name: store_requests
+-- What gateway steps ask for, sealed.
+, new_requests as (
+  insert into gateway_calls (run_id, step_key, account_id, environment_id, sealed)
+  select w.id, q.step_key, w.account_id, w.environment_id, q.sealed
+  from unnest(:asked_n::int[], :asked_step::text[], :asked_sealed::bytea[]) as q (n, step_key, sealed) join win w on w.n = q.n
+  on conflict (run_id, step_key) do update set sealed = excluded.sealed
+)
+
+-- name: drop_requests
+-- Requests whose steps are settled.
+, old_requests as (
+  delete from gateway_calls g using unnest(:unasked_n::int[], :unasked_step::text[]) as c (n, step_key) join win w on w.n = c.n
+  where g.run_id = w.id and g.step_key = c.step_key
+)
+
+-- name: add_defers
+-- Functions to be started when the run has ended.
+, new_defers as (
+  insert into defers (run_id, defer_key, account_id, environment_id, function_slug, input, opening, event_id, state)
+  select w.id, d.key, w.account_id, w.environment_id, d.slug, d.input, d.opening, d.event_id, d.state
+  from unnest(:defer_n::int[], :defer_key::text[], :defer_slug::text[], :defer_input::text[], :defer_opening::text[],
+              :defer_event::uuid[], :defer_state::text[]) as d (n, key, slug, input, opening, event_id, state)
+  join win w on w.n = d.n
+  on conflict (run_id, defer_key) do nothing
+)
+
+-- name: abort_defers
+, aborted_defers as (
+  update defers d set state = 'aborted' from unnest(:aborted_n::int[], :aborted_key::text[]) as a (n, key) join win w on w.n = a.n
+  where d.run_id = w.id and d.defer_key = a.key and d.state = 'pending'
+)
+
+-- name: start_defers
+-- The run has ended: its pending defers become events. Those said in this very entry are emitted like other events.
+, due_defers as (
+  update defers d set state = 'scheduled' from unnest(:started_n::int[], :started_key::text[]) as a (n, key) join win w on w.n = a.n
+  where d.run_id = w.id and d.defer_key = a.key and d.state = 'pending'
+  returning d.environment_id, d.account_id, d.event_id, d.opening
+), defer_events as (
+  insert into events (environment_id, id, received_at, account_id, name, ts, payload, source)
+  select d.environment_id, d.event_id, clock(), d.account_id, 'inngest/deferred.schedule', x.ts,
+    d.opening || x.ts || ',"user":{}}', 'internal'
+  from due_defers d cross join (select (extract(epoch from clock()) * 1000)::bigint as ts) x
+), defer_boxed as (
+  insert into inbox (environment_id, event_id, received_at, account_id)
+  select d.environment_id, d.event_id, clock(), d.account_id from due_defers d
+  on conflict (environment_id, event_id) do nothing
 )
 
 -- name: free_slots

@@ -115,7 +115,7 @@ select id from made
 
 -- name: matching_pauses
 -- Open waits that an event of this name may end: by the value they compare with, or without such a value.
-select p.run_id, p.step_key, p.kind, p.expression, p.match_path, p.match_value, p.requested_at
+select p.run_id, p.step_key, p.kind, p.expression, p.match_path, p.match_value, p.requested_at, p.expires_at
 from pauses p
 where p.environment_id = :environment::uuid and p.event_name = :name::text
   and (p.match_path is null or (p.match_path, p.match_value) in (select * from unnest(:paths::text[], :values::text[])))
@@ -132,7 +132,7 @@ select p.run_id, p.step_key from pauses p where p.environment_id = :environment:
 
 -- name: unchecked_pauses
 -- Waits whose second look (rule 15) is still owed.
-select p.run_id, p.step_key, p.environment_id, p.account_id, p.event_name, p.expression, p.match_path, p.match_value, p.requested_at
+select p.run_id, p.step_key, p.kind, p.expires_at, p.environment_id, p.account_id, p.event_name, p.expression, p.match_path, p.match_value, p.requested_at
 from pauses p where p.rechecked_at is null and p.requested_at < clock() - :older::interval
 order by p.requested_at limit :room::int
 

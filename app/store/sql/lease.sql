@@ -68,9 +68,9 @@ with recursive env (id) as (
   order by t.turn, t.served_at limit :lanes::int for no key update of l skip locked
 ), pick as materialized (
   select x.id, lane.id as lane_id, lane.turn, lane.last, x.place from lane cross join lateral (
-    -- Timers need no room, so calls that wait for it must not hide them.
+    -- Timers and requests need no room, so calls that wait for it must not hide them.
     (select y.id, y.due_at as place from items y where y.lane_id = lane.id and y.lease_id is null
-       and y.kind in ('sleep', 'timeout') and y.due_at <= clock() order by y.due_at limit :per_lane::int)
+       and y.kind not in ('discover', 'step') and y.due_at <= clock() order by y.due_at limit :per_lane::int)
     union all
     (select y.id, y.due_at from items y where not lane.is_ranked and y.lane_id = lane.id and y.lease_id is null
        and y.kind in ('discover', 'step') and y.due_at <= clock() order by y.due_at limit :per_lane::int)
@@ -116,7 +116,7 @@ with pick as materialized (
   select * from unnest(:item_ids::uuid[], :lease_ids::uuid[]) as p (id, lease_id)
 ), taken as (
   update items i set lease_id = p.lease_id, worker_id = :worker::uuid, leased_at = clock(), fence = i.fence + 1,
-    lane_id = case when i.kind in ('sleep', 'timeout') then i.lane_id else r.lane_id end, rank = null
+    lane_id = case when i.kind not in ('discover', 'step') then i.lane_id else r.lane_id end, rank = null
   from pick p, runs r where i.id = p.id and r.id = i.run_id
   returning i.id, i.run_id, i.lane_id, i.key, i.kind, i.step_key, i.attempt, i.redeliveries, i.fence, i.lease_id,
     i.environment_id, i.account_id, i.function_id, i.due_at
@@ -135,7 +135,7 @@ with pick as materialized (
   update lanes l set served_at = case when b.flow_key_id is null then clock() else l.served_at end,
     blocked_by = b.flow_key_id, blocked_until = case when b.flow_key_id is not null then coalesce(b.until, clock() + interval '1 second') end,
     next_due = case when b.flow_key_id is not null then least(coalesce(b.until, clock() + interval '1 second'), (
-      select y.due_at from items y where y.lane_id = l.id and y.lease_id is null and y.kind in ('sleep', 'timeout')
+      select y.due_at from items y where y.lane_id = l.id and y.lease_id is null and y.kind not in ('discover', 'step')
         and not exists (select from pick p where p.id = y.id) order by y.due_at limit 1)) else coalesce((
       select min(x.due_at) from (
         select y.due_at from items y where y.lane_id = l.id and y.lease_id is null and not exists (select from pick p where p.id = y.id)
@@ -149,7 +149,8 @@ select t.*, clock() as now from taken t
 select r.id, r.account_id, r.environment_id, r.app_id, r.function_id, r.function_version, r.lane_id, r.status, r.version,
   r.request_version, r.is_planned, r.is_quiet, r.completed, r.pending, r.group_key, r.discoveries, r.state_bytes,
   r.max_attempts, r.event_id, r.event_received_at, r.batch_size, r.parent_run_id, r.parent_step_key, r.queued_at,
-  r.started_at, r.ended_at, f.slug, f.url, v.name as environment_name,
+  r.started_at, r.ended_at, r.finish_within, f.slug, f.url, v.name as environment_name,
+  (select a.plan from accounts a where a.id = r.account_id) as plan,
   case when r.batch_size > 1 then (
     select array_agg(b.payload order by x.position) from run_events x
     join events b on b.environment_id = x.environment_id and b.id = x.event_id and b.received_at = x.received_at
@@ -158,7 +159,7 @@ select r.id, r.account_id, r.environment_id, r.app_id, r.function_id, r.function
   (select e.payload from events e where e.environment_id = r.environment_id and e.id = r.event_id
      and e.received_at = r.event_received_at) as event,
   s.keys, s.kinds, s.states, s.members, s.races, s.memos, s.inputs, i.keys as item_keys, i.kinds as item_kinds, i.steps as item_steps,
-  i.attempts as item_attempts, clock() as now
+  i.attempts as item_attempts, d.keys as defer_keys, d.states as defer_states, d.sizes as defer_sizes, clock() as now
 from runs r
 join functions f on f.id = r.function_id
 join environments v on v.id = r.environment_id
@@ -172,8 +173,12 @@ left join lateral (
 ) s on true
 left join lateral (
   select array_agg(y.key) as keys, array_agg(y.kind) as kinds, array_agg(y.step_key) as steps, array_agg(y.attempt) as attempts
-  from items y where y.run_id = r.id
+  from items y where y.run_id = r.id and y.kind not in ('start_timeout', 'finish_timeout')
 ) i on true
+left join lateral (
+  select array_agg(z.defer_key) as keys, array_agg(z.state) as states, array_agg(octet_length(z.input)) as sizes
+  from defers z where z.run_id = r.id
+) d on true
 where r.id = any(:run_ids::uuid[])
 
 -- name: lock_runs
@@ -188,6 +193,9 @@ select r.id from runs r where r.id = :run_id::uuid for no key update
 -- The fences of items whose runs are held.
 select i.id, i.fence, i.attempt from items i where i.id = any(:item_ids::uuid[]) for update
 
+-- name: gateway_call
+-- The sealed request of a gateway step.
+select g.sealed from gateway_calls g where g.run_id = :run_id::uuid and g.step_key = :step_key::text
 -- name: lock_signals
 -- One claim of a signal's name at a time; names are locked in one order.
 select pg_advisory_xact_lock(h) from (

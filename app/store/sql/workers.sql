@@ -107,5 +107,6 @@ select least((select min(l.next_due) from lanes l where l.next_due > clock()),
 -- Breaches of law 2: unfinished runs with no live item and no open wait. Always empty; counted in production.
 select r.id from runs r
 where r.status in ('queued', 'running') and r.queued_at < clock() - interval '60 seconds'
-  and not exists (select from items i where i.run_id = r.id) and not exists (select from pauses p where p.run_id = r.id)
+  and not exists (select from items i where i.run_id = r.id and i.kind not in ('start_timeout', 'finish_timeout'))
+  and not exists (select from pauses p where p.run_id = r.id and p.kind <> 'cancel')
 limit :room::int

@@ -12,6 +12,7 @@ from app.domain.errors import Refused
 from app.domain.ids import ItemId, derive_item_id, to_ulid
 from app.domain.protocol.checkpoint import read_checkpoint
 from app.domain.run.happenings import Checkpointed
+from app.domain.run.state import CALLS
 from app.domain.scope import Scope
 from app.engine.hot import HotRun
 from app.engine.transition import ItemMoved, RunEnded, RunUnknown
@@ -50,8 +51,8 @@ async def checkpoint(
     item = _item_id(said.qi_id)
 
     def happening(hot: HotRun) -> Checkpointed | None:
-        for key in hot.run.items:
-            if item is None or derive_item_id(wanted, key) == item:
+        for key, known in hot.run.items.items():
+            if known.kind in CALLS and (item is None or derive_item_id(wanted, key) == item):
                 return Checkpointed(key, said.ops)
         return None
 

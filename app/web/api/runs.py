@@ -8,9 +8,8 @@ from litestar import Request, Response, Router, delete, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from app.adapters.redis import RUN_CHANGED
 from app.domain.errors import Refused
-from app.domain.ids import RunId, to_ulid
+from app.domain.ids import RunId
 from app.domain.run.happenings import CancelRequested
 from app.domain.scope import Scope
 from app.engine.transition import RunEnded, RunUnknown, change_run
@@ -20,6 +19,7 @@ from app.store.db import tenant
 from app.web.api.asked import Asked, CursorInvalid
 from app.web.api.bearer import WITH_KEY
 from app.web.api.ids import NotFound, event_id_of, run_id_of, text_in_path
+from app.web.api.tell import tell
 from app.web.site import Site
 
 JSON = "application/json"
@@ -41,7 +41,7 @@ async def get_run(
         run = await machine.find_run(connection, tenant_scope, run_id_of(run_id))
     if run is None:
         raise NotFound("run not found")
-    return _enveloped(run)
+    return enveloped(run)
 
 
 @get("/v1/runs/{run_id:str}/jobs")
@@ -53,7 +53,7 @@ async def get_jobs(
         jobs = await machine.jobs_of_run(connection, tenant_scope, run_id_of(run_id))
     if jobs is None:
         raise NotFound("run not found")
-    return _enveloped(jobs)
+    return enveloped(jobs)
 
 
 @get("/v1/runs/{run_id:str}/explain")
@@ -65,7 +65,7 @@ async def explain(
         found = await explain_run(connection, tenant_scope, run_id_of(run_id))
     if found is None:
         raise NotFound("run not found")
-    return _enveloped(found)
+    return enveloped(found)
 
 
 @delete("/v1/runs/{run_id:str}", status_code=200)
@@ -129,7 +129,7 @@ async def list_events(
         )
     if events is None:
         raise CursorInvalid
-    return _enveloped(events)
+    return enveloped(events)
 
 
 @get("/v1/events/{event_id:str}")
@@ -141,7 +141,7 @@ async def get_event(
         event = await machine.find_event(connection, tenant_scope, event_id_of(event_id))
     if event is None:
         raise NotFound("event not found")
-    return _enveloped(event)
+    return enveloped(event)
 
 
 @get("/v1/events/{event_id:str}/runs")
@@ -151,7 +151,7 @@ async def get_event_runs(
     """The runs an event started. Users poll it until the status is final."""
     async with tenant(site.pages, tenant_scope.account_id) as connection:
         runs = await machine.runs_of_event(connection, tenant_scope, event_id_of(event_id))
-    return _enveloped(runs)
+    return enveloped(runs)
 
 
 @get("/v1/apps/{app_name:str}/functions")
@@ -188,13 +188,12 @@ async def cancel_by_api(site: Site, scope: Scope, run_id: RunId) -> bool:
         raise NotFound("run not found") from None
     except RunEnded:
         return False
-    site.bell.publish(f"{RUN_CHANGED}{scope.environment_id}", to_ulid(run_id))
-    if entry.emits:
-        site.bell.ring()
+    tell(site, entry)
     return True
 
 
-def _enveloped(data: Any) -> Response[bytes]:
+def enveloped(data: Any) -> Response[bytes]:
+    """The answer of a v1 route that worked (protocol 16.1)."""
     now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     body = msgspec.json.encode({"data": data, "metadata": {"fetched_at": now, "cached_until": None}})
     return Response(body, media_type=JSON)

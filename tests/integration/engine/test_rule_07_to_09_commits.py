@@ -7,10 +7,10 @@ import pytest
 
 from app.adapters.http import Answer
 from app.domain.errors import Outside
-from tests.integration.engine.world import Call, Gate, World, in_turn, invokes, ops, ran, result
+from tests.integration.engine.world import Call, Gate, World, in_turn, invokes, ops, ran, result, waits
 
-#: An event's own id may have 256 characters; a parent that invokes with more asks for what cannot be stored.
-_TOO_LONG = "x" * 300
+#: A name that does not fit into the index of waits, and cannot be packed to fit.
+_TOO_LONG = "".join(f"{n * n * 7919 % 65521:x}." for n in range(2000))
 
 
 async def test_rule_07_a_batch_with_bad_data_is_halved_and_only_the_guilty_run_fails(world: World) -> None:
@@ -21,9 +21,7 @@ async def test_rule_07_a_batch_with_bad_data_is_halved_and_only_the_guilty_run_f
     answers = {call.run_id: answer for call, answer in [await gate.next() for _ in runs]}
     stop = world.stop_at("commit.before")
     for run_id in runs:
-        bad = ops(
-            {**invokes("child", "order"), "opts": {"function_id": "order", "payload": {"data": {}, "id": _TOO_LONG}}}
-        )
+        bad = ops(waits("w", _TOO_LONG))
         answers[run_id].set_result(bad if run_id == runs[3] else result())
     assert set(await stop.reached()) == set(runs)
     stop.go()
@@ -42,9 +40,7 @@ async def test_rule_07_bad_data_in_the_slow_path_fails_the_guilty_run_only(world
     for call, _ in held.values():
         await world.checkpoint(call, ran("a"))
     for run_id in runs:
-        bad = ops(
-            {**invokes("child", "order"), "opts": {"function_id": "order", "payload": {"data": {}, "id": _TOO_LONG}}}
-        )
+        bad = ops(waits("w", _TOO_LONG))
         held[run_id][1].set_result(bad if run_id == runs[0] else result())
     rows = {row["id"]: row for row in await world.all_ended()}
     assert [rows[run_id]["status"] for run_id in runs] == ["failed", "completed", "completed"]

@@ -83,7 +83,7 @@ async def test_an_invoke_that_is_rate_limited_gets_an_error(world: World) -> Non
     await world.ended(await world.begin("child"))
     run_id = await world.begin("order")
     assert (await world.ended(run_id))["status"] == "completed"
-    assert world.apps.of(run_id)[-1].steps["child"]["error"]["name"] == "RateLimited"
+    assert world.apps.of(run_id)[-1].steps["child"]["error"]["message"] == "invoked function is rate limited"
 
 
 async def test_the_second_event_with_an_id_is_a_duplicate_before_any_other_gate(world: World) -> None:

@@ -9,8 +9,9 @@ from app.domain.run.effects import Effect, SetRequestVersion
 from app.domain.run.finish import conclude, start
 from app.domain.run.on_reply import parallel
 from app.domain.run.on_reply.discovery_request import discovery_request
+from app.domain.run.on_reply.gateway import gateway
 from app.domain.run.on_reply.invoke import invoke
-from app.domain.run.on_reply.lazy import lazy
+from app.domain.run.on_reply.lazy import defer_abort, defer_add, lazy
 from app.domain.run.on_reply.run_complete import run_complete
 from app.domain.run.on_reply.sleep import sleep
 from app.domain.run.on_reply.step_error import step_error, step_failed
@@ -33,19 +34,19 @@ HANDLERS: Mapping[OpCode, Callable[[Turn, Op], None]] = {
     OpCode.WAIT_FOR_EVENT: wait_for_event,
     OpCode.WAIT_FOR_SIGNAL: wait_for_signal,
     OpCode.INVOKE_FUNCTION: invoke,
-    OpCode.AI_GATEWAY: unsupported,
-    OpCode.GATEWAY: unsupported,
+    OpCode.AI_GATEWAY: gateway,
+    OpCode.GATEWAY: gateway,
     OpCode.RUN_COMPLETE: run_complete,
     OpCode.SYNC_RUN_COMPLETE: unsupported,
     OpCode.DISCOVERY_REQUEST: discovery_request,
-    OpCode.DEFER_ADD: lazy,
-    OpCode.DEFER_ABORT: lazy,
+    OpCode.DEFER_ADD: defer_add,
+    OpCode.DEFER_ABORT: defer_abort,
     OpCode.STEP_NOT_FOUND: step_not_found,
 }
 
 #: Ops whose id names no step.
 _NO_STEP = LAZY | {OpCode.RUN_COMPLETE, OpCode.SYNC_RUN_COMPLETE, OpCode.DISCOVERY_REQUEST, OpCode.STEP_NOT_FOUND}
-_RESULTS = frozenset({OpCode.STEP, OpCode.STEP_RUN, OpCode.STEP_FAILED})
+_RESULTS = frozenset({OpCode.STEP, OpCode.STEP_RUN, OpCode.STEP_FAILED, OpCode.DEFER_ADD, OpCode.DEFER_ABORT})
 
 
 def on_ops(turn: Turn, reply: Ops) -> list[Effect]:

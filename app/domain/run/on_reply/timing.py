@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 
-from app.domain import limits
 from app.domain.protocol.opcodes import Op
 from app.domain.run.effects import EnqueueItem
 from app.domain.run.state import ItemKind
@@ -10,13 +9,14 @@ from app.domain.run.turn import Turn
 
 
 def timer(turn: Turn, op: Op, key: str, kind: ItemKind, *, otherwise: timedelta | None = None) -> EnqueueItem | None:
-    """The item that ends the op's step. None after failing a run that wants to wait longer than 366 days.
+    """The item that ends the op's step. None after failing a run that wants to wait longer than its plan allows.
 
     `otherwise` is the wait of an op that names no time; None means at once. Instants of the past mean at once too.
     """
     wait = op.wake_at - turn.now if op.wake_at is not None else op.wake_after
-    if wait is not None and wait > limits.MAX_SLEEP:
-        message = f"The step {op.name!r} would wait longer than {limits.MAX_SLEEP.days} days."
+    longest = turn.run.max_sleep
+    if wait is not None and wait > longest:
+        message = f"The step {op.name!r} would wait longer than {longest.days} days."
         turn.fail("timeout_too_long", "InngestErrTimeoutTooLong", message)
         return None
     if op.wake_at is not None:

@@ -1,4 +1,4 @@
-"""Ops that cannot be carried out yet: `Gateway`, `AIGateway`, `SyncRunComplete`. The one place that says so."""
+"""Ops that cannot be carried out: `SyncRunComplete`. The one place that says so."""
 
 from app.domain.protocol.opcodes import Op
 from app.domain.run.turn import Turn

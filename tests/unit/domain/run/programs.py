@@ -26,6 +26,7 @@ class Act(StrEnum):
     EVENT = "event"
     SIGNAL = "signal"
     INVOKE = "invoke"
+    FETCH = "fetch"
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,8 @@ class App:
                 return Op(OpCode.WAIT_FOR_EVENT, step.key, step.key, event="x", wake_after=soon, is_race=race)
             case Act.SIGNAL:
                 return Op(OpCode.WAIT_FOR_SIGNAL, step.key, step.key, signal="s", is_race=race)
+            case Act.FETCH:
+                return Op(OpCode.GATEWAY, step.key, step.key, raw_opts=b'{"url":"http://x.test"}', is_race=race)
             case Act.INVOKE:
                 return Op(OpCode.INVOKE_FUNCTION, step.key, step.key, function="f", payload=b"{}", is_race=race)
 

@@ -1,6 +1,8 @@
 """Happenings other than answers, and that there is an answer to every one in every state."""
 
 import json
+from dataclasses import replace
+from datetime import timedelta
 from itertools import product
 
 import pytest
@@ -10,7 +12,16 @@ from app.domain.protocol.reply import Failed, Finished, Ops
 from app.domain.run.advance import advance
 from app.domain.run.effects import ClosePause, EnqueueItem, FinishRun, Ignore, ResetAttempt, SaveStep, SettleItem
 from app.domain.run.fold import fold_all
-from app.domain.run.happenings import CancelRequested, Checkpointed, Happening, Poisoned, Replied, Resumed, TimerDue
+from app.domain.run.happenings import (
+    CancelRequested,
+    Checkpointed,
+    DeadlineDue,
+    Happening,
+    Poisoned,
+    Replied,
+    Resumed,
+    TimerDue,
+)
 from app.domain.run.state import Item, ItemKind, Run, RunStatus, Step, StepKind, StepState
 from tests.unit.domain.run.scene import ERROR, NOW, Scene, enqueued, failed_step, fresh, planned, ran, sleeping, waiting
 
@@ -170,3 +181,24 @@ def test_every_state_has_an_answer_to_every_happening() -> None:
             if any(isinstance(effect, FinishRun) for effect in effects):
                 assert isinstance(effects[-1], FinishRun)
                 assert enqueued(effects) == []
+
+
+def test_a_run_that_has_not_started_by_its_time_is_cancelled_and_one_that_has_only_loses_the_item() -> None:
+    due = DeadlineDue("start_timeout", ItemKind.START_TIMEOUT)
+    late = Scene().happen(due)
+    assert late == [FinishRun(RunStatus.CANCELLED, None, "start_timeout")]
+    assert Scene().happen(replace(due, is_calling=True)) == [SettleItem("start_timeout")]
+    scene = Scene()
+    scene.reply("start", planned("a"))
+    assert scene.happen(due) == [SettleItem("start_timeout")]
+    assert scene.items == ["step:a"]
+
+
+def test_the_time_to_finish_counts_from_the_first_answer_and_keeps_no_run_alive() -> None:
+    scene = Scene(fresh(finish_within=timedelta(hours=1)))
+    effects = scene.reply("start", planned("a"))
+    assert EnqueueItem("finish_timeout", ItemKind.FINISH_TIMEOUT, after=timedelta(hours=1)) in effects
+    assert scene.items == ["step:a"]
+    assert scene.happen(DeadlineDue("finish_timeout", ItemKind.FINISH_TIMEOUT)) == [
+        FinishRun(RunStatus.CANCELLED, None, "finish_timeout")
+    ]

@@ -29,6 +29,7 @@ from app.domain.run.fold import committed, fold
 from app.domain.run.happenings import (
     CancelRequested,
     Checkpointed,
+    Fetched,
     Happening,
     Poisoned,
     Replied,
@@ -123,6 +124,8 @@ class World:
         for key, item in self.run.items.items():
             if item.kind in TIMERS:
                 choices.append(lambda k=key: self._wake(k))  # type: ignore[misc]
+            elif item.kind is ItemKind.GATEWAY:
+                choices.append(lambda k=key: self._fetch(k))  # type: ignore[misc]
             elif key not in leased:
                 choices.append(lambda k=key: self._call(k))  # type: ignore[misc]
         if not choices:
@@ -137,6 +140,12 @@ class World:
             self._happen(Resumed(item.step_key, memo, is_error))
         else:
             self._happen(TimerDue(key))
+
+    def _fetch(self, key: str) -> None:
+        if self.rng.random() < 0.4:
+            self._happen(Fetched(key, None, ERROR, is_final=self.rng.random() < 0.2))
+        else:
+            self._happen(Fetched(key, b'{"data":3}'))
 
     def _call(self, key: str) -> None:
         item = self.run.items[key]
@@ -201,7 +210,7 @@ class World:
 
     def _repeat(self, happening: Happening) -> None:
         """The same news again, later. What is about a live item is kept away by the fence."""
-        if isinstance(happening, (Replied, Checkpointed, TimerDue)) and happening.item_key in self.run.items:
+        if isinstance(happening, (Replied, Checkpointed, Fetched, TimerDue)) and happening.item_key in self.run.items:
             return
         self._happen(happening, is_repeat=True)
 
@@ -217,7 +226,7 @@ class World:
         before = self.run
         self._commit(effects)
         self.past.append(happening)
-        is_over = isinstance(happening, Replied) and happening.item_key not in self.run.items
+        is_over = isinstance(happening, Replied | Fetched) and happening.item_key not in self.run.items
         if is_over or isinstance(happening, (Resumed, TimerDue)):
             again = decide(self.run, happening, NOW)
             self._must(_is_nothing(again), "law 3: the same news twice in a row changed something")

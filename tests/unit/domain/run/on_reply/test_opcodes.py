@@ -12,6 +12,7 @@ from app.domain.run.effects import (
     Effect,
     EnqueueItem,
     FinishRun,
+    Ignore,
     InvokeFunction,
     OpenPause,
     OpenStep,
@@ -21,8 +22,10 @@ from app.domain.run.effects import (
     SetRequestVersion,
     SettleItem,
     StartRun,
+    StoreRequest,
 )
 from app.domain.run.finish import DISCOVERIES_PER_STEP, FREE_DISCOVERIES
+from app.domain.run.happenings import Fetched
 from app.domain.run.on_reply.ops import HANDLERS
 from app.domain.run.state import ItemKind, RunStatus, StepKind, StepState
 from tests.unit.domain.run.scene import ERROR, NOW, Scene, enqueued, failed_step, fresh, planned, ran, sleeping, waiting
@@ -225,7 +228,7 @@ def test_lazy_ops_do_nothing_beside_others(code: OpCode) -> None:
     assert set(scene.run.steps) == {"a"}
 
 
-@pytest.mark.parametrize("code", [OpCode.GATEWAY, OpCode.AI_GATEWAY, OpCode.SYNC_RUN_COMPLETE])
+@pytest.mark.parametrize("code", [OpCode.SYNC_RUN_COMPLETE])
 def test_an_op_that_is_not_supported_ends_the_run_with_a_code(code: OpCode) -> None:
     end = Scene().reply("start", Op(code, "g", "g"))[-1]
     assert isinstance(end, FinishRun)
@@ -270,3 +273,28 @@ def test_a_state_over_32_mib_ends_the_run() -> None:
 
 def test_a_step_named_twice_in_one_answer_ends_the_run() -> None:
     _ends_with(Scene().reply("start", planned("a"), planned("a")), "duplicate_step")
+
+
+def test_a_request_is_kept_apart_from_what_people_read_and_made_as_an_item_of_its_own() -> None:
+    scene = Scene()
+    opts = b'{"auth_key":"secret","url":"http://x.test"}'
+    effects = scene.reply("start", Op(OpCode.AI_GATEWAY, "g", "g", raw_opts=opts))
+    assert effects[2:] == [
+        OpenStep("g", StepKind.AI, "g", StepState.PLANNED, opts=b'{"auth_key":"(hidden)","url":"http://x.test"}'),
+        StoreRequest("g", opts),
+        EnqueueItem("gateway:g", ItemKind.GATEWAY, "g"),
+        SettleItem("start"),
+    ]
+    retry = scene.happen(Fetched("gateway:g", None, ERROR))
+    assert [type(effect) for effect in retry] == [RetryStep, RetryItem]
+    assert scene.happen(Fetched("gateway:g", None, ERROR, is_final=True)) == [
+        SaveStep("g", StepKind.AI, "", StepState.FAILED, STEP_ERROR),
+        SettleItem("gateway:g"),
+        EnqueueItem("discover:1", ItemKind.DISCOVER),
+    ]
+    assert scene.happen(Fetched("gateway:g", b'{"data":1}')) == [Ignore("late")]
+
+
+def test_a_request_without_an_address_is_an_unreadable_answer() -> None:
+    effects = Scene().reply("start", Op(OpCode.GATEWAY, "g", "g", raw_opts=b"{}"))
+    assert any(isinstance(effect, RetryItem) for effect in effects)
