@@ -37,13 +37,13 @@ def login_page(request: Request[Any, Any, State], failed: FromQuery[bool] = Fals
 
 
 @get("/sign-up", sync_to_thread=False)
-def sign_up_page(request: Request[Any, Any, State], state: FromQuery[str] = "") -> Template:
+def sign_up_page(request: Request[Any, Any, State], look: FromQuery[str] = "") -> Template:
     """The sign-up page as its handler would render it: `failed`, `closed`, or fresh."""
     errors = {"email": "Enter your e-mail address.", "password": "Use at least 12 characters."}
     context = {
-        "given": {"organization": "Ann & Sons"} if state else {},
-        "errors": errors if state == "failed" else {},
-        "is_open": state != "closed",
+        "given": {"organization": "Ann & Sons"} if look else {},
+        "errors": errors if look == "failed" else {},
+        "is_open": look != "closed",
     }
     return Template("pages/auth/sign_up.html", context=context)
 

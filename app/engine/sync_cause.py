@@ -29,7 +29,7 @@ _CALL_FIXES = {
     "app_address_blocked": "Private and internal addresses are not called from here. Give a public URL or a tunnel's; whoever runs this installation may set STEPWELL_ALLOW_PRIVATE_APPS=1.",
     "app_redirect_blocked": "Give the address that the redirect leads to: often https:// instead of http://, or without a slash at the end.",
     "app_response_too_large": "Check that the URL is the one where the SDK is served, and not a page or a file.",
-    "app_url_invalid": "Write the whole URL, with http:// or https:// in front, such as https://shop.example.com/api/inngest.",
+    "app_url_invalid": "Write the whole URL, such as https://shop.example.com/api/inngest: http:// or https:// in front, no user name; port 80, 443 or one from 1024 on.",
 }
 
 
@@ -49,7 +49,10 @@ async def find_cause(
     """Ask the app once more and judge. Never raises for anything the app does."""
     if failed.code == "http_unreachable":
         kind = str(failed.details.get("kind", ""))
-        titles = {"app_address_blocked": "This address may not be called", "app_url_invalid": "This is not a URL"}
+        titles = {
+            "app_address_blocked": "This address may not be called",
+            "app_url_invalid": "This URL cannot be called",
+        }
         return Cause(
             "unreachable",
             titles.get(kind, "The app cannot be reached"),

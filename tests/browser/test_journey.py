@@ -40,12 +40,19 @@ def _flask(folder: Path, code: str, port: int) -> list[str]:
     return [sys.executable, "-m", "flask", "--app", str(folder / "app.py"), "run", "--port", str(port)]
 
 
-def _node(folder: Path, code: str, port: int) -> list[str]:
-    node.install()
-    (folder / "node_modules").symlink_to(node.FOLDER / "node_modules")
+def _node(folder: Path, code: str, port: int, *, packages: Path = node.FOLDER) -> list[str]:
+    node.install(packages)
+    (folder / "node_modules").symlink_to(packages / "node_modules")
     assert "listen(3000)" in code
     (folder / "app.mjs").write_text(code.replace("listen(3000)", f"listen({port})"), encoding="utf-8")
     return [*node.node(), str(folder / "app.mjs")]
+
+
+def _node_3(folder: Path, code: str, port: int) -> list[str]:
+    """The same program as version 3 of the package writes it: the trigger is an argument of its own."""
+    now, then = '{ id: "hello", triggers: [{ event: "demo/hello" }] },', '{ id: "hello" }, { event: "demo/hello" },'
+    assert now in code
+    return _node(folder, code.replace(now, then), port, packages=node.FORMER)
 
 
 def _own(folder: Path, code: str, port: int) -> list[str]:
@@ -53,7 +60,12 @@ def _own(folder: Path, code: str, port: int) -> list[str]:
     return [*our_command("uvicorn"), "app:app", "--app-dir", str(folder), "--port", str(port)]
 
 
-KITS = {"flask": Kit("Flask", _flask), "node": Kit("Node.js", _node), "own": Kit("Stepwell SDK", _own)}
+KITS = {
+    "flask": Kit("Flask", _flask),
+    "node": Kit("Node.js", _node),
+    "node 3": Kit("Node.js", _node_3),
+    "own": Kit("Stepwell SDK", _own),
+}
 
 
 @pytest.fixture

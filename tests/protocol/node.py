@@ -12,7 +12,8 @@ from pathlib import Path
 from tests.processes import ROOT
 
 FOLDER = ROOT / "tests" / "protocol" / "apps" / "node"
-_STAMP = FOLDER / "node_modules" / ".installed"
+FORMER = FOLDER.with_name("node3")
+"""The npm package's former line."""
 
 
 @functools.cache
@@ -33,14 +34,15 @@ def _packaged() -> Path:
     return Path(found.origin).parent
 
 
-def install() -> None:
-    """Bring `node_modules` to what package-lock.json says; nothing to do when it is there already."""
-    wanted = hashlib.sha256((FOLDER / "package-lock.json").read_bytes()).hexdigest()
-    with (FOLDER / "package.json").open() as lock:
+def install(folder: Path = FOLDER) -> None:
+    """Bring a folder's `node_modules` to what package-lock.json says; nothing to do when it is there already."""
+    stamp = folder / "node_modules" / ".installed"
+    wanted = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
+    with (folder / "package.json").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # The other processes of the test run wait here.
-        if _STAMP.exists() and _STAMP.read_text() == wanted:
+        if stamp.exists() and stamp.read_text() == wanted:
             return
         command = [*_npm(), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-        done = subprocess.run(command, cwd=FOLDER, check=False, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
         assert done.returncode == 0, f"npm ci failed:\n{done.stdout}\n{done.stderr}"
-        _STAMP.write_text(wanted)
+        stamp.write_text(wanted)

@@ -9,6 +9,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from app.supervise.state import free_port
 from app.web.pages import environments, event_keys, signing_keys, start
 from tests.integration.accounts.world import Tenant, new_tenant
 from tests.integration.web.site import Client, log_in, running, settings_for
@@ -283,12 +284,13 @@ async def test_an_event_that_cannot_be_is_refused_beside_its_field(
 
 
 async def test_without_scripts_a_sync_that_fails_says_why_on_the_page(seat: Seat) -> None:
-    answer = await seat.post("/env/production/start/sync", {"url": "http://127.0.0.1:1/api"})
+    url = f"http://127.0.0.1:{free_port()}/api"
+    answer = await seat.post("/env/production/start/sync", {"url": url})
     assert answer.status_code == 422
     assert "The app cannot be reached" in answer.text
-    assert 'value="http://127.0.0.1:1/api"' in answer.text
+    assert f'value="{url}"' in answer.text
     strange = await seat.post("/env/production/start/sync", {"url": '"><b>x'})
-    assert "This is not a URL" in strange.text
+    assert "This URL cannot be called" in strange.text
     assert 'value="&#34;&gt;&lt;b&gt;x"' in strange.text
 
 
