@@ -13,6 +13,7 @@ from uuid import UUID
 
 from app.domain.ids import EnvironmentId, parse_ulid, to_ulid
 from app.reads.handles import handle_of
+from app.reads.run_state import ENDED, display_state
 from app.reads.runs import parse_search
 from app.store.db import Connection
 
@@ -111,7 +112,7 @@ class EventRow:
     @property
     def is_settled(self) -> bool:
         """Whether nothing about the line changes any more: it started something, and all of that has ended."""
-        return bool(self.runs) and all(run.state not in ("queued", "running") for run in self.runs)
+        return bool(self.runs) and all(run.state in ENDED for run in self.runs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,7 @@ class EventPage:
     @property
     def is_live(self) -> bool:
         """Whether something may still change: a page then listens."""
-        is_open = any(a.run is not None and a.run.state in ("queued", "running") for a in self.answers)
+        is_open = any(a.run is not None and a.run.state not in ENDED for a in self.answers)
         return not self.is_handled or is_open or self.now - self.received_at < timedelta(minutes=10)
 
 
@@ -318,7 +319,7 @@ async def find_event(connection: Connection, environment_id: EnvironmentId, even
     if row is None:
         return None
     runs = await connection.fetch(
-        "select r.id, r.status, r.error_code, r.queued_at, coalesce(f.name, '') as function_name, f.slug, f.id as function_id"
+        f"select r.id, {display_state('r')} as status, r.error_code, r.queued_at, coalesce(f.name, '') as function_name, f.slug, f.id as function_id"
         " from runs r left join functions f on f.id = r.function_id and f.environment_id = r.environment_id"
         f" where r.environment_id = $1 and r.event_id = $2 order by r.id limit {MOST_RUNS}",
         environment_id,
@@ -402,7 +403,7 @@ async def _rows(connection: Connection, environment_id: EnvironmentId, records: 
         return ()
     ids = [record["id"] for record in records]
     started = await connection.fetch(
-        "select e.id as event_id, r.id, r.status, coalesce(f.name, '') as function_name"
+        f"select e.id as event_id, r.id, {display_state('r')} as status, coalesce(f.name, '') as function_name"
         " from unnest($2::uuid[]) e (id) cross join lateral (select x.id, x.status, x.function_id from runs x"
         f"   where x.environment_id = $1 and x.event_id = e.id order by x.id limit {MOST_DOTS + 1}) r"
         " left join functions f on f.id = r.function_id and f.environment_id = $1 order by r.id",

@@ -15,6 +15,7 @@ import msgspec
 from app.domain.ids import EnvironmentId, FunctionId, to_ulid
 from app.domain.protocol.function_config import FunctionConfig
 from app.reads.handles import handle_of, id_in
+from app.reads.run_state import display_state
 from app.reads.runs import Count, RunFilter, RunRow, list_runs
 from app.reads.settings_of import TriggerLine, read_config, triggers_of
 from app.store.db import Connection
@@ -44,7 +45,7 @@ class FunctionFilter:
 
 @dataclass(frozen=True, slots=True)
 class FunctionRow:
-    """One line. `last_state` is the stored status of the newest run."""
+    """One line. `last_state` is the state of the newest run."""
 
     handle: str
     slug: str
@@ -132,7 +133,7 @@ async def list_functions(
             conditions.append(condition.replace("?", f"${len(arguments)}"))
     records = await connection.fetch(
         f"""select f.id, f.slug, f.name, f.version, f.config, {_STATE} as state, a.name as app_name, a.id as app_id,
-              r.id as run_id, r.status as run_status, r.queued_at as run_at, clock() as now
+              r.id as run_id, {display_state("r")} as run_status, r.queued_at as run_at, clock() as now
             from (select f.* from functions f join apps a on a.id = f.app_id and a.environment_id = f.environment_id
                   where {" and ".join(conditions)} order by f.slug limit {SIZE + 1}) f
             join apps a on a.id = f.app_id and a.environment_id = f.environment_id
@@ -156,7 +157,7 @@ async def functions_of_app(
     """The functions of an app, those that are archived last."""
     records = await connection.fetch(
         f"""select f.id, f.slug, f.name, f.version, f.config, {_STATE} as state, a.name as app_name, a.id as app_id,
-              r.id as run_id, r.status as run_status, r.queued_at as run_at
+              r.id as run_id, {display_state("r")} as run_status, r.queued_at as run_at
             from functions f join apps a on a.id = f.app_id and a.environment_id = f.environment_id
             left join lateral (select x.id, x.status, x.queued_at from runs x
               where x.environment_id = $1 and x.function_id = f.id order by x.id desc limit 1) r on true

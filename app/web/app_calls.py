@@ -12,6 +12,8 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+import structlog
+
 from app.adapters.http import Caller
 from app.domain.errors import Refused
 from app.domain.ids import EnvironmentId, to_ulid, ulid_of
@@ -20,6 +22,8 @@ from app.domain.scope import Scope
 from app.engine.diagnose import AppCheck, KeyState, check_app
 from app.engine.sync import Synced, SyncFailed, sync_app
 from app.store.db import Pool
+
+log = structlog.get_logger(__name__)
 
 #: Syncs of one environment under way at the same time, asked for on pages.
 AT_ONCE = 4
@@ -87,7 +91,7 @@ class AppCalls:
             self._attempts.popitem(last=False)
         task = asyncio.create_task(self._sync(scope, attempt), name="sync")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
         # A near app answers at once, and then the first page people see is the last one.
         await asyncio.wait([task], timeout=0.4)
         return attempt
@@ -112,6 +116,11 @@ class AppCalls:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("sync.broke", exc_info=error)
 
     async def _keys(self, scope: Scope) -> list[str]:
         return [] if self._server_kind == "dev" else await self._keys_of(scope.environment_id)

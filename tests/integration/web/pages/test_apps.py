@@ -261,7 +261,7 @@ async def test_hostile_texts_are_shown_as_text(ada: Any, owner: Any) -> None:
             sync_id, ada.tenant.account_id, ada.tenant.environment_id, app_id, HOSTILE,
         )  # fmt: skip
     answer = Answer(200, {"x-inngest-sdk": HOSTILE, "x-inngest-framework": HOSTILE}, json.dumps({"mode": HOSTILE}).encode(), 1.0)  # fmt: skip
-    stand_in(ada, GET=answer)
+    stand_in(ada, GET=answer, POST=CallFailed("app_timeout"))
     app = f"/apps/{function.app_id}"
     for path in ("/apps", app, f"{app}/check", f"{app}/syncs/{sync}", f"/apps/-/syncs/{lonely}", ""):
         text = (await ada.get(path)).text
