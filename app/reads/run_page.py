@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import zip_longest
 from typing import Any
-from uuid import UUID
 
 import msgspec
 
 from app.domain.ids import EnvironmentId, RunId
 from app.reads import stacks
+from app.reads.around import Around, load_around
 from app.reads.runs import RunRow, rows_by_id
 from app.reads.timeline import (
     CALL_KINDS,
@@ -46,6 +46,7 @@ class RunPage:
     row: RunRow
     timeline: Timeline
     facts: Facts
+    around: Around
 
     def failing_step(self) -> str | None:
         """The key of the step that failed last: what a failed run's page opens."""
@@ -139,9 +140,9 @@ async def load_run(
         environment_id,
         _MOST_HISTORY,
     )
-    items = await _items(connection, environment_id, run_id) if not row.is_ended else []
-    facts = _facts(row, steps, history, items)
-    return RunPage(row, build(facts, is_folded=is_folded, limit=limit), facts)
+    around = await load_around(connection, environment_id, run_id)
+    facts = _facts(row, steps, history, around.items)
+    return RunPage(row, build(facts, is_folded=is_folded, limit=limit), facts, around)
 
 
 async def run_version(connection: Connection, environment_id: EnvironmentId, run_id: RunId) -> tuple[int, bool] | None:
@@ -245,18 +246,7 @@ async def _run_detail(connection: Connection, environment_id: EnvironmentId, pag
 # ------------------------------------------------------------------ records to facts
 
 
-async def _items(connection: Connection, environment_id: EnvironmentId, run_id: UUID) -> list[Any]:
-    records: list[Any] = await connection.fetch(
-        """select kind, step_key, attempt, due_at, case when lease_id is not null then leased_at end as leased_at
-           from items where run_id = $1 and environment_id = $2 limit $3""",
-        run_id,
-        environment_id,
-        _MOST_STEPS,
-    )
-    return records
-
-
-def _facts(row: RunRow, steps: Sequence[Any], history: Sequence[Any], items: Sequence[Any]) -> Facts:
+def _facts(row: RunRow, steps: Sequence[Any], history: Sequence[Any], items: Sequence[ItemFacts]) -> Facts:
     versions: dict[str, int] = {}
     opened: dict[int, list[str]] = defaultdict(list)
     for h in history:
@@ -270,10 +260,12 @@ def _facts(row: RunRow, steps: Sequence[Any], history: Sequence[Any], items: Seq
     calls += _saved_while_calling(found, history, calls, items)
     status = row.state if row.is_ended else "queued" if row.state == "queued" else "running"
     return Facts(
-        run=RunFacts(status, row.function_name, row.version, row.queued_at, row.started_at, row.ended_at),
+        run=RunFacts(
+            status, row.function_name, row.version, row.queued_at, row.started_at, row.ended_at, row.original_run
+        ),
         steps=found,
         calls=calls,
-        items=[ItemFacts(i["kind"], i["step_key"], i["attempt"], i["due_at"], i["leased_at"]) for i in items],
+        items=items,
         now=row.now,
         versions=versions,
         groups={key: version for version, keys in opened.items() if len(keys) > 1 for key in keys},
@@ -281,7 +273,7 @@ def _facts(row: RunRow, steps: Sequence[Any], history: Sequence[Any], items: Seq
 
 
 def _saved_while_calling(
-    steps: Sequence[StepFacts], history: Sequence[Any], calls: Sequence[CallFacts], items: Sequence[Any]
+    steps: Sequence[StepFacts], history: Sequence[Any], calls: Sequence[CallFacts], items: Sequence[ItemFacts]
 ) -> list[CallFacts]:
     """Steps that an app saved (checkpoints) while a call of no particular step ran, as calls of their own.
 
@@ -296,7 +288,7 @@ def _saved_while_calling(
         for h in history
         if h["kind"] == "call" and h["step_key"] is None and h["started_at"] is not None
     ]
-    around += [(i["leased_at"], None, 0.0) for i in items if i["leased_at"] is not None]
+    around += [(i.leased_at, None, 0.0) for i in items if i.leased_at is not None]
     out: list[CallFacts] = []
     before: datetime | None = None
     for h in history:

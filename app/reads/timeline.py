@@ -43,6 +43,8 @@ class RunFacts:
     queued_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    #: The run this one replays, as a ULID.
+    original: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One mark on a track. `kind`: queue, ok, fail, run, back, wait, invoke, cancel, group or line."""
+    """One mark on a track. `kind`: queue, ok, fail, run, back, wait, invoke, cancel, reused, group or line."""
 
     kind: str
     x: float
@@ -129,7 +131,7 @@ class Bar:
 class Note:
     """What is written beside the last bar: an instant or a length, and a name of the tenant's.
 
-    `kind`: slept, until, matched, timed_out, waits, retry or invoked.
+    `kind`: slept, until, matched, timed_out, waits, retry, reused or invoked.
     """
 
     kind: str
@@ -313,6 +315,10 @@ def _step_draft(
     settled = None if step.settled_at is None else _ms(zero, step.settled_at)
     is_over = facts.run.status in ENDED
     state = _display_state(step.state, item, calls, is_over=is_over)
+    if settled is not None and settled < 0:
+        # Copied from the run this one replays: nothing of it happened here.
+        note = Note("reused", name=facts.run.original)
+        return _Draft(step.key, step.name, step.kind, state, (_Mark("reused", 0.0, 0.0),), note=note)
     if step.kind not in CALL_KINDS and not calls:
         end = settled if settled is not None else _end_of(facts, now_ms)
         kind = "invoke" if step.kind == "invoke" else "wait"
@@ -603,9 +609,10 @@ def run_state(status: str, items: Sequence[ItemFacts], now: datetime) -> str:
 def _bar(mark: _Mark, scale: Scale) -> Bar:
     x = scale.x(mark.start)
     width = scale.x(mark.end) - x
-    if width < NARROWEST and mark.kind not in {"back", "queue", "line"}:
-        width = NARROWEST
-        x = min(x, 100 - NARROWEST)
+    narrowest = 1.0 if mark.kind == "reused" else NARROWEST
+    if width < narrowest and mark.kind not in {"back", "queue", "line"}:
+        width = narrowest
+        x = min(x, 100 - narrowest)
     return Bar(mark.kind, round(x, 2), round(width, 2), mark.end - mark.start)
 
 

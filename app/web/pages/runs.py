@@ -6,10 +6,10 @@ an environment of somebody else is a 404 before a handler is reached.
 """
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any
-from urllib.parse import urlencode
-from uuid import UUID
 
+import asyncpg
 from litestar import Request, Router, get
 from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
@@ -17,26 +17,28 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, FromQuery, HeaderParameter
 from litestar.response import Redirect, Stream, Template
 
-from app.domain.ids import RunId, parse_ulid, to_ulid
+from app.domain.ids import EnvironmentId, RunId, parse_ulid, to_ulid
 from app.reads.run_page import Detail, RunPage, load_detail, load_run, run_version
 from app.reads.runs import (
-    RANGES,
     SIZES,
     TABS,
-    RunFilter,
+    RunList,
+    code_names,
     count_newer,
-    count_tabs,
+    has_runs,
     list_mark,
     list_runs,
-    parse_search,
     rows_by_id,
 )
 from app.reads.timeline import FIRST_ROWS, dom_id
+from app.reads.usage import count_tabs, histogram
 from app.store.accounts import Environment
-from app.store.db import Pool, tenant
+from app.store.db import Connection, Pool, tenant
 from app.web.guards import Principal, require_person
+from app.web.headers import request_id_of
 from app.web.hx import PRIVATE, Hx
 from app.web.live import Mark, Signals, stream
+from app.web.pages.asked import RANGE_WORDS, Asked
 from app.web.shell import frame
 from app.web.site import Site
 
@@ -49,7 +51,7 @@ AnyRequest = Request[Any, Any, State]
 #: Most rows of one answer of `/changes` (32 KB); beyond it the whole block is sent instead.
 _MOST_CHANGED = 60
 #: Sent with streams: proxies must neither buffer nor keep them.
-_STREAM = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 @get("/", name="home", include_in_schema=False)
@@ -78,35 +80,68 @@ async def runs_list(
     environment: Where,
     page_pool: Pages,
 ) -> Template:
-    """The list page; for htmx with target `#list` only the list and the tabs."""
-    asked = _Asked(list(request.query_params.multi_items()))
-    environment_id = environment.id
-    async with tenant(page_pool, principal.account_id) as connection:
-        runs = await list_runs(
-            connection, environment_id, asked.wanted, before=asked.before, after=asked.after, size=asked.size
-        )
+    """The list page; for htmx with target `#list` what a filter changes, with target `#histo` only the bars.
+
+    When the database takes too long, the page says so and keeps the filters.
+    """
+    asked = Asked(list(request.query_params.multi_items()))
     hx = Hx.of(request.headers)
     context = frame(principal, environment, "runs") | {
         "base": f"/env/{slug}/runs",
+        "bulk": f"/env/{slug}/bulk",
         "asked": asked,
-        "runs": runs,
-        "counts": runs.counts,
         "tabs": TABS,
-        "ranges": tuple(RANGES),
+        "ranges": RANGE_WORDS,
         "sizes": SIZES,
         "new": 0,
+        "may_act": principal.may("member"),
+        "request_id": request_id_of(request.scope),
     }
-    name = "fragments/runs/list_answer.html" if hx.wants("list") else "pages/runs/list.html"
+    try:
+        async with tenant(page_pool, principal.account_id) as connection:
+            context |= await _list(connection, environment.id, asked)
+    except asyncpg.QueryCanceledError:
+        context |= _nothing()
+    name = "pages/runs/list.html"
+    if hx.wants("list"):
+        name = "fragments/runs/list_answer.html"
+    elif hx.wants("histo"):
+        name = "fragments/runs/histogram.html"
     return Template(name, context=context, headers=PRIVATE)
+
+
+async def _list(connection: Connection, environment_id: EnvironmentId, asked: Asked) -> dict[str, Any]:
+    """What the list shows, in at most six statements."""
+    await connection.execute("set local statement_timeout = 2000")
+    runs = await list_runs(
+        connection, environment_id, asked.wanted, before=asked.before, after=asked.after, size=asked.size
+    )
+    functions, apps = await code_names(connection, environment_id)
+    has_any = bool(runs.rows) or await has_runs(connection, environment_id)
+    return {
+        "runs": runs,
+        "is_late": False,
+        "has_any": has_any,
+        "functions": functions,
+        "apps": apps,
+        "counts": await count_tabs(connection, environment_id, asked.wanted, runs.now),
+        "buckets": await histogram(connection, environment_id, asked.wanted, runs.now),
+    }
+
+
+def _nothing() -> dict[str, Any]:
+    """The list when the database took too long: no rows, and no numbers either."""
+    runs = RunList((), None, None, datetime.now(UTC))
+    return {"runs": runs, "is_late": True, "has_any": True, "functions": [], "apps": [], "counts": {}, "buckets": ()}
 
 
 @get("/env/{slug:str}/runs/changes", name="runs_changes", include_in_schema=False)
 async def runs_changes(
     request: AnyRequest, *, slug: FromPath[str], principal: Who, environment: Where, page_pool: Pages
 ) -> Template:
-    """Rows that were not ended when last drawn (`live`, repeated), the counts, and how many new runs there are."""
+    """Rows that had not ended when last drawn (`live`, repeated), the counts, and how many new runs there are."""
     pairs = list(request.query_params.multi_items())
-    asked = _Asked(pairs)
+    asked = Asked(pairs)
     ids = [found for name, text in pairs if name == "live" and (found := parse_ulid(text)) is not None]
     newest = next((parse_ulid(text) for name, text in pairs if name == "newest"), None)
     environment_id = environment.id
@@ -124,6 +159,7 @@ async def runs_changes(
         "now": now,
         "tabs": TABS,
         "new": new,
+        "may_act": principal.may("member"),
     }
     return Template("fragments/runs/list_changes.html", context=context, headers=PRIVATE)
 
@@ -139,7 +175,7 @@ async def runs_stream(principal: Who, environment: Where, page_pool: Pages, sign
 
     first = await read()
     lines = stream(signals, environment_id, None, read, seen=first.value)
-    return Stream(lines, media_type="text/event-stream", headers=_STREAM)
+    return Stream(lines, media_type="text/event-stream", headers=STREAM_HEADERS)
 
 
 # ------------------------------------------------------------------ one run
@@ -161,7 +197,9 @@ async def run_page(
 ) -> Template:
     """The run with the panel of one step; for htmx with target `#detail` only the panel."""
     page, detail = await _load(page_pool, principal, environment, run_id, step=step, is_folded=fold != "0", rows=rows)
-    context = frame(principal, environment, "runs") | _run_context(slug, page, detail, tab=tab, fold=fold, rows=rows)
+    context = frame(principal, environment, "runs") | _run_context(
+        principal, slug, page, detail, tab=tab, fold=fold, rows=rows
+    )
     is_panel = Hx.of(request.headers).wants("detail")
     name = "fragments/runs/detail_answer.html" if is_panel else "pages/runs/run.html"
     return Template(name, context=context, headers=PRIVATE)
@@ -191,7 +229,9 @@ async def run_changes(
     lines = page.timeline.flat()
     changed = [r for r in lines if r.version > after or r.is_live or r.kind == "root"]
     is_whole = scale != page.timeline.scale.key or drawn != len(lines) or len(changed) > _MOST_CHANGED
-    context = frame(principal, environment, "runs") | _run_context(slug, page, detail, tab=tab, fold=fold, rows=rows)
+    context = frame(principal, environment, "runs") | _run_context(
+        principal, slug, page, detail, tab=tab, fold=fold, rows=rows
+    )
     context |= {
         "changed": [] if is_whole else changed,
         "is_whole": is_whole,
@@ -223,7 +263,7 @@ async def run_stream(
     if await read() is None:
         raise NotFoundException
     lines: AsyncIterator[str] = stream(signals, environment_id, to_ulid(found), read, seen=last_event_id or str(after))
-    return Stream(lines, media_type="text/event-stream", headers=_STREAM)
+    return Stream(lines, media_type="text/event-stream", headers=STREAM_HEADERS)
 
 
 async def _load(
@@ -250,7 +290,7 @@ async def _load(
 
 
 def _run_context(
-    slug: str, page: RunPage, detail: Detail, *, tab: str | None, fold: str | None, rows: int
+    principal: Principal, slug: str, page: RunPage, detail: Detail, *, tab: str | None, fold: str | None, rows: int
 ) -> dict[str, Any]:
     tabs = _panel_tabs(detail)
     kept = {"fold": "0"} if fold == "0" else {}
@@ -258,7 +298,10 @@ def _run_context(
         kept["rows"] = str(rows)
     return {
         "base": f"/env/{slug}/runs",
+        "bulk": f"/env/{slug}/bulk",
+        "may_act": principal.may("member"),
         "run": page.row,
+        "around": page.around,
         "timeline": page.timeline,
         "detail": detail,
         "detail_dom": dom_id(detail.key),
@@ -286,54 +329,6 @@ def _parse_run(text: str) -> RunId:
     if found is None:
         raise NotFoundException
     return RunId(found)
-
-
-class _Asked:
-    """The list's query string, checked: what is not understood is left out, never an error page."""
-
-    def __init__(self, pairs: Sequence[tuple[str, str]]) -> None:
-        first = dict(reversed(list(pairs)))
-        self.q = first.get("q", "").strip()[:200]
-        found = parse_search(self.q) if self.q else ()
-        #: One sentence under the search field, or None.
-        self.problem = None if found is not None else "Not a run ID or an event ID: both have 26 letters and digits."
-        status, last = first.get("status", "all"), first.get("last")
-        self.tab = status if status in TABS else "all"
-        self.last = last if last in RANGES else None
-        self.functions = tuple(text for name, text in pairs if name == "fn" and text)[:20]
-        size = first.get("size", "")
-        self.size = int(size) if size.isdigit() and int(size) in SIZES else SIZES[0]
-        self.before: UUID | None = parse_ulid(first.get("before", ""))
-        self.after: UUID | None = parse_ulid(first.get("after", ""))
-        self.before_text, self.after_text = first.get("before"), first.get("after")
-        self.wanted = RunFilter(self.tab, found or (), self.functions, self.last)
-
-    @property
-    def has_filters(self) -> bool:
-        return bool(self.q or self.functions or self.last or self.tab != "all")
-
-    @property
-    def is_first_page(self) -> bool:
-        return self.before is None and self.after is None
-
-    def query(self, **other: str | None) -> str:
-        """The query string with some parts replaced (None removes); a leading `?`, or `?` alone to clear it."""
-        parts: list[tuple[str, str]] = []
-        values = {
-            "q": self.q,
-            "status": self.tab if self.tab != "all" else "",
-            "last": self.last or "",
-            "size": str(self.size) if self.size != SIZES[0] else "",
-        } | other
-        parts += [(name, value) for name, value in values.items() if value]
-        if "fn" not in other:
-            parts += [("fn", slug) for slug in self.functions]
-        return "?" + urlencode(parts)
-
-    def without_function(self, slug: str) -> str:
-        """The query string without one function."""
-        rest = [("fn", other) for other in self.functions if other != slug]
-        return self.query(fn=None) + ("&" + urlencode(rest) if rest else "")
 
 
 async def provide_page_pool(site: NamedDependency[Site]) -> Any:

@@ -118,8 +118,8 @@ async def test_no_match_offers_to_clear_each_filter(client: Any, stories: Any) -
 async def test_a_filter_answers_htmx_with_list_tabs_and_poll_only(client: Any, stories: Any) -> None:
     answer = await client.get(f"{RUNS}?status=failed", headers=PARTIAL | {"HX-Target": "section#list"})
     assert "<html" not in answer.text
-    assert answer.text.lstrip().startswith('<section class="card list" id="list"')
-    assert re.findall(r'hx-partial hx-target="#(\w+)"', answer.text) == ["tabs", "changes"]
+    assert answer.text.lstrip().startswith('<div class="list-wrap" id="list"')
+    assert re.findall(r'hx-partial hx-target="#(\w+)"', answer.text) == ["tabs", "histo", "chips", "changes"]
     assert "HX-Request-Type" in answer.headers["vary"]
 
 
