@@ -31,7 +31,7 @@ from app.web.guards import Principal, network_of, require_person, require_role
 from app.web.hx import PRIVATE, Hx
 from app.web.live import Mark, Signals, stream
 from app.web.pages.asked import Asked
-from app.web.pages.runs import STREAM_HEADERS, provide_page_pool, provide_signals
+from app.web.pages.provided import STREAM_HEADERS, provide_page_pool, provide_signals
 from app.web.run_desk import RunDesk, provide_run_desk
 from app.web.shell import frame
 

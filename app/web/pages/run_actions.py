@@ -10,7 +10,7 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromPath
 from litestar.response import Redirect, Template
 
-from app.domain.ids import RunId, parse_ulid, to_ulid
+from app.domain.ids import to_ulid
 from app.engine.acts import cancel_as, replay_as
 from app.engine.transition import RunEnded, RunUnknown
 from app.reads.runs import rows_by_id
@@ -18,19 +18,12 @@ from app.store.accounts import Environment
 from app.store.db import tenant
 from app.web.guards import Principal, network_of, require_person, require_role
 from app.web.hx import PRIVATE
-from app.web.pages.runs import provide_page_pool
+from app.web.pages.provided import provide_page_pool
+from app.web.pages.run import parse_run
 from app.web.run_desk import RunDesk, provide_run_desk
 from app.web.shell import frame
 
 AnyRequest = Request[Any, Any, State]
-
-
-def run_id_of(text: str) -> RunId:
-    """The id in a path; raises not found."""
-    found = parse_ulid(text)
-    if found is None:
-        raise NotFoundException
-    return RunId(found)
 
 
 @get("/env/{slug:str}/runs/{run_id:str}/cancel", name="run_cancel_form", include_in_schema=False)
@@ -44,7 +37,7 @@ async def ask_to_cancel(
 ) -> Template | Redirect:
     """The question as a page, for browsers without scripts; a run that has ended has nothing to ask."""
     async with tenant(page_pool, principal.account_id) as connection:
-        rows = await rows_by_id(connection, environment.id, [run_id_of(run_id)])
+        rows = await rows_by_id(connection, environment.id, [parse_run(run_id)])
     if not rows:
         raise NotFoundException
     base = f"/env/{slug}/runs"
@@ -66,7 +59,7 @@ async def cancel(
 ) -> Redirect:
     """Cancel the run; one that has ended meanwhile stays as it is, and its page says so."""
     acts: RunDesk = desk
-    found = run_id_of(run_id)
+    found = parse_run(run_id)
     scope = environment.scope
     try:
         entry = await cancel_as(acts.pool, scope, found, principal.actor(network_of(request)), clock=acts.clock)
@@ -90,7 +83,7 @@ async def replay(
 ) -> Redirect:
     """Make the run again from the step of the form field `from`: `failed`, `start` or a step's key."""
     acts: RunDesk = desk
-    found = run_id_of(run_id)
+    found = parse_run(run_id)
     asked = (await request.form()).get("from")
     from_step = asked if isinstance(asked, str) and 0 < len(asked) <= 500 else None
     scope = environment.scope

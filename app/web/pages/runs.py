@@ -1,24 +1,22 @@
-"""The runs list and the run page: parse, ask `reads` one question, render one template.
+"""The runs list: parse, ask `reads` one question, render one template. The run page is in `run`.
 
 A page and its htmx answer include the same files from `templates/fragments/runs/`. The stream says *that* something
 changed, `…/changes` says *what*, with the same fragments. `principal` and `environment` come from the guards by name;
 an environment of somebody else is a 404 before a handler is reached.
 """
 
-from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Any
 
 import asyncpg
 from litestar import Request, Router, get
 from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
 from litestar.exceptions import NotFoundException
-from litestar.params import FromPath, FromQuery, HeaderParameter
+from litestar.params import FromPath
 from litestar.response import Redirect, Stream, Template
 
-from app.domain.ids import EnvironmentId, RunId, parse_ulid, to_ulid
-from app.reads.run_page import Detail, RunPage, load_detail, load_run, run_version
+from app.domain.ids import EnvironmentId, parse_ulid
 from app.reads.runs import (
     SIZES,
     TABS,
@@ -30,28 +28,23 @@ from app.reads.runs import (
     list_runs,
     rows_by_id,
 )
-from app.reads.timeline import FIRST_ROWS, dom_id
 from app.reads.usage import count_tabs, histogram
 from app.store.accounts import Environment
-from app.store.db import Connection, Pool, tenant
+from app.store.db import Connection, tenant
 from app.web.guards import Principal, require_person
 from app.web.headers import request_id_of
 from app.web.hx import PRIVATE, Hx
 from app.web.live import Mark, Signals, stream
+from app.web.pages import run
 from app.web.pages.asked import RANGE_WORDS, Asked
+from app.web.pages.provided import STREAM_HEADERS, provide_page_pool, provide_signals
 from app.web.shell import frame
-from app.web.site import Site
 
 Who = NamedDependency[Principal]
 Where = NamedDependency[Environment]
 Pages = NamedDependency[Any]
 Waking = NamedDependency[Signals]
 AnyRequest = Request[Any, Any, State]
-
-#: Most rows of one answer of `/changes` (32 KB); beyond it the whole block is sent instead.
-_MOST_CHANGED = 60
-#: Sent with streams: proxies must neither buffer nor keep them.
-STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 @get("/", name="home", include_in_schema=False)
@@ -178,170 +171,7 @@ async def runs_stream(principal: Who, environment: Where, page_pool: Pages, sign
     return Stream(lines, media_type="text/event-stream", headers=STREAM_HEADERS)
 
 
-# ------------------------------------------------------------------ one run
-
-
-@get("/env/{slug:str}/runs/{run_id:str}", name="run", include_in_schema=False)
-async def run_page(
-    request: AnyRequest,
-    *,
-    slug: FromPath[str],
-    run_id: FromPath[str],
-    principal: Who,
-    environment: Where,
-    page_pool: Pages,
-    step: FromQuery[str | None] = None,
-    tab: FromQuery[str | None] = None,
-    fold: FromQuery[str | None] = None,
-    rows: FromQuery[int] = FIRST_ROWS,
-) -> Template:
-    """The run with the panel of one step; for htmx with target `#detail` only the panel."""
-    page, detail = await _load(page_pool, principal, environment, run_id, step=step, is_folded=fold != "0", rows=rows)
-    context = frame(principal, environment, "runs") | _run_context(
-        principal, slug, page, detail, tab=tab, fold=fold, rows=rows
-    )
-    is_panel = Hx.of(request.headers).wants("detail")
-    name = "fragments/runs/detail_answer.html" if is_panel else "pages/runs/run.html"
-    return Template(name, context=context, headers=PRIVATE)
-
-
-@get("/env/{slug:str}/runs/{run_id:str}/changes", name="run_changes", include_in_schema=False)
-async def run_changes(
-    *,
-    slug: FromPath[str],
-    run_id: FromPath[str],
-    principal: Who,
-    environment: Where,
-    page_pool: Pages,
-    after: FromQuery[int] = -1,
-    scale: FromQuery[str] = "",
-    drawn: FromQuery[int] = 0,
-    step: FromQuery[str | None] = None,
-    tab: FromQuery[str | None] = None,
-    fold: FromQuery[str | None] = None,
-    rows: FromQuery[int] = FIRST_ROWS,
-) -> Template:
-    """What changed since version `after`: single rows while the axis (`scale`) and the number of rows stay, else all.
-
-    The panel comes along when its own step changed.
-    """
-    page, detail = await _load(page_pool, principal, environment, run_id, step=step, is_folded=fold != "0", rows=rows)
-    lines = page.timeline.flat()
-    changed = [r for r in lines if r.version > after or r.is_live or r.kind == "root"]
-    is_whole = scale != page.timeline.scale.key or drawn != len(lines) or len(changed) > _MOST_CHANGED
-    context = frame(principal, environment, "runs") | _run_context(
-        principal, slug, page, detail, tab=tab, fold=fold, rows=rows
-    )
-    context |= {
-        "changed": [] if is_whole else changed,
-        "is_whole": is_whole,
-        "has_detail": any(r.key == detail.key for r in changed) or detail.key == "run",
-    }
-    return Template("fragments/runs/run_changes.html", context=context, headers=PRIVATE)
-
-
-@get("/env/{slug:str}/runs/{run_id:str}/stream", name="run_stream", include_in_schema=False)
-async def run_stream(
-    *,
-    run_id: FromPath[str],
-    principal: Who,
-    environment: Where,
-    page_pool: Pages,
-    signals: Waking,
-    after: FromQuery[int] = -1,
-    last_event_id: Annotated[str | None, HeaderParameter(name="Last-Event-ID")] = None,
-) -> Stream:
-    """Server-sent `changed` with the run's new version, and `done` when it has ended."""
-    found = _parse_run(run_id)
-    account_id, environment_id = principal.account_id, environment.id
-
-    async def read() -> Mark | None:
-        async with tenant(page_pool, account_id) as connection:
-            state = await run_version(connection, environment_id, found)
-        return None if state is None else Mark(str(state[0]), state[1])
-
-    if await read() is None:
-        raise NotFoundException
-    lines: AsyncIterator[str] = stream(signals, environment_id, to_ulid(found), read, seen=last_event_id or str(after))
-    return Stream(lines, media_type="text/event-stream", headers=STREAM_HEADERS)
-
-
-async def _load(
-    pool: Pool,
-    principal: Principal,
-    environment: Environment,
-    run_id: str,
-    *,
-    step: str | None,
-    is_folded: bool,
-    rows: int,
-) -> tuple[RunPage, Detail]:
-    environment_id = environment.id
-    async with tenant(pool, principal.account_id) as connection:
-        limit = max(FIRST_ROWS, min(rows, 2000))
-        page = await load_run(connection, environment_id, _parse_run(run_id), is_folded=is_folded, limit=limit)
-        if page is None:
-            raise NotFoundException
-        wanted = step if step is not None else page.failing_step()
-        detail = await load_detail(connection, environment_id, page, wanted)
-    if detail is None:
-        raise NotFoundException
-    return page, detail
-
-
-def _run_context(
-    principal: Principal, slug: str, page: RunPage, detail: Detail, *, tab: str | None, fold: str | None, rows: int
-) -> dict[str, Any]:
-    tabs = _panel_tabs(detail)
-    kept = {"fold": "0"} if fold == "0" else {}
-    if rows > FIRST_ROWS:
-        kept["rows"] = str(rows)
-    return {
-        "base": f"/env/{slug}/runs",
-        "bulk": f"/env/{slug}/bulk",
-        "may_act": principal.may("member"),
-        "run": page.row,
-        "around": page.around,
-        "timeline": page.timeline,
-        "detail": detail,
-        "detail_dom": dom_id(detail.key),
-        "failing": page.failing_step(),
-        "panel_tabs": tabs,
-        "tab": tab if tab in tabs else tabs[0],
-        "is_folded": fold != "0",
-        "kept": "".join(f"&{name}={value}" for name, value in kept.items()),
-        "drawn": len(page.timeline.flat()),
-        "rows_asked": rows,
-        "now": page.row.now,
-    }
-
-
-def _panel_tabs(detail: Detail) -> Sequence[str]:
-    """The tabs a panel has; the first is the most useful one for the state."""
-    tabs = ["error"] if detail.problem is not None else []
-    has_attempts = len(detail.attempts) > 1 and not tabs
-    tabs += ["output", "input"] if detail.state == "completed" else ["input", "output"]
-    return [*tabs, *(["attempts"] if has_attempts else []), "details"]
-
-
-def _parse_run(text: str) -> RunId:
-    found = parse_ulid(text)
-    if found is None:
-        raise NotFoundException
-    return RunId(found)
-
-
-async def provide_page_pool(site: NamedDependency[Site]) -> Any:
-    """Dependency `page_pool`: the pool under row-level security."""
-    return site.pages
-
-
-async def provide_signals(state: State) -> Any:
-    """Dependency `signals`: what wakes live pages of this process."""
-    return state.signals
-
-
-HANDLERS: tuple[Any, ...] = (home, runs_list, runs_changes, runs_stream, run_page, run_changes, run_stream)
+HANDLERS: tuple[Any, ...] = (home, runs_list, runs_changes, runs_stream, *run.HANDLERS)
 
 ROUTER = Router(
     path="/",
