@@ -112,6 +112,8 @@ class Facts:
     now: datetime
     versions: Mapping[str, int] = field(default_factory=dict)
     groups: Mapping[str, int] = field(default_factory=dict)
+    #: What was drawn of an ended run, by whether idle time is folded: windows of a large run ask for it again.
+    drawings: "dict[bool, _Drawing]" = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,6 +356,8 @@ class _Drawing:
 
 
 def _drawing(facts: Facts, *, is_folded: bool) -> _Drawing:
+    if is_folded in facts.drawings:
+        return facts.drawings[is_folded]
     run = facts.run
     zero = run.queued_at
     now_ms = max(0.0, _ms(zero, facts.now))
@@ -370,7 +374,10 @@ def _drawing(facts: Facts, *, is_folded: bool) -> _Drawing:
     own = _own_marks(calls.get(None, ()), items.get(None), facts, now_ms)
     spans = _spans([*drafts, _Draft("run", run.name, "root", run.status, own)])
     scale = _scale(spans, now_ms, end_ms, is_ended=is_ended) if is_folded else Scale(end_ms)
-    return _Drawing(drafts, own, spans, scale, now_ms, end_ms, is_ended)
+    drawing = _Drawing(drafts, own, spans, scale, now_ms, end_ms, is_ended)
+    if is_ended:
+        facts.drawings[is_folded] = drawing
+    return drawing
 
 
 def _fits(draft: "_Draft", wanted: StepFilter | None) -> bool:
