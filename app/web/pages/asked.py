@@ -47,7 +47,9 @@ class Asked:
 
     def __init__(self, pairs: Sequence[tuple[str, str]]) -> None:
         """`pairs` as they stand in the query string or a form."""
-        first = dict(reversed(list(pairs)))
+        # Postgres knows no NUL, and no name holds one.
+        pairs = [(name, text.replace("\x00", "")) for name, text in pairs]
+        first = dict(reversed(pairs))
         self.q = first.get("q", "").strip()[:200]
         found = parse_search(self.q) if self.q else ()
         #: One sentence under the search field, or None.

@@ -51,6 +51,7 @@ class _Wanted:
     """What the form asks for: an action on ticked runs, or on everything that matches a filter."""
 
     def __init__(self, pairs: list[tuple[str, str]]) -> None:
+        pairs = [(name, text.replace("\x00", "")) for name, text in pairs]
         first = dict(reversed(pairs))
         self.asked = Asked(pairs)
         self.action = first.get("action") if first.get("action") in ACTIONS else "replay"

@@ -206,6 +206,8 @@ async def run_payload(
 ) -> Response[bytes]:
     """A whole stored text as a file: the `input`, `output` or `options` of a step, or of the run (`step=run`)."""
     found = parse_run(run_id)
+    if "\x00" in step:
+        raise NotFoundException
     async with tenant(page_pool, principal.account_id) as connection:
         text = await load_payload(connection, environment.id, found, step, part)
     if text is None:
