@@ -143,7 +143,13 @@ def make_app(
 
     return Litestar(
         route_handlers=[
-            *runs.HANDLERS, *run_actions.HANDLERS, *bulk.HANDLERS, serve_asset, login_page, sign_up_page, error_page,
+            *runs.HANDLERS,
+            *run_actions.HANDLERS,
+            *bulk.HANDLERS,
+            serve_asset,
+            login_page,
+            sign_up_page,
+            error_page,
         ],
         dependencies={
             "principal": Provide(principal),

@@ -28,7 +28,7 @@ async def made(owner: Any, place: Place, name: str, tell: Any, minutes: int = 10
     function = await world.make_function(owner, place.tenant, name)
     await owner.execute(
         "insert into lanes (id, account_id, environment_id, function_id) values ($1, $2, $3, $4) on conflict do nothing",
-        world.derive_uuid("lane", str(function.id)), place.tenant.account_id, place.tenant.environment_id, function.id,
+        world.lane_id(function), place.tenant.account_id, place.tenant.environment_id, function.id,
     )  # fmt: skip
     now = await owner.fetchval("select clock()")
     story: world.Story = await tell(function, now - timedelta(minutes=minutes)).save(owner)

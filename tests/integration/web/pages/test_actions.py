@@ -55,7 +55,7 @@ async def lane(owner: Any, function: Any) -> None:
     """Runs of stories stand in a lane nobody made; replays are put into it."""
     await owner.execute(
         "insert into lanes (id, account_id, environment_id, function_id) values ($1, $2, $3, $4) on conflict do nothing",
-        world.derive_uuid("lane", str(function.id)), function.tenant.account_id, function.tenant.environment_id, function.id,
+        world.lane_id(function), function.tenant.account_id, function.tenant.environment_id, function.id,
     )  # fmt: skip
 
 

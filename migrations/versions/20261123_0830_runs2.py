@@ -5,8 +5,8 @@ from pathlib import Path
 from alembic import op
 from sqlalchemy.util import await_only
 
-revision = "20261123_0730"
-down_revision = "20261123_0700"
+revision = "20261123_0830"
+down_revision = "20261123_0800"
 
 
 def upgrade() -> None:
