@@ -49,8 +49,6 @@ from runs group by 1, 2, 3, 5;
 
 -- Failures alike: the same function and error name, newest first. Only failed runs are in it.
 create index runs_failures on runs (environment_id, function_id, error_name, id desc) where status = 'failed';
--- The runs a step invoked.
-create index runs_parent on runs (parent_run_id) where parent_run_id is not null;
 
 -- ---------------------------------------------------------------- bulk actions
 

@@ -213,7 +213,7 @@ async def _load(
         "list_base": f"/env/{slug}/functions",
         "base": base,
         "env_base": f"/env/{slug}",
-        "runs_link": f"/env/{slug}/runs?{urlencode({'fn': page.slug})}",
+        "runs_link": f"/env/{slug}/runs?{urlencode({'fn': page.slug, 'last': 'any'})}",
         "runs_base": f"/env/{slug}/runs",
         "now": page.now,
     }
