@@ -14,10 +14,12 @@ import msgspec
 
 from app.domain.ids import EnvironmentId, FunctionId, to_ulid
 from app.domain.protocol.function_config import FunctionConfig
+from app.reads.filters import Choice, RunFilter
 from app.reads.handles import handle_of, id_in
 from app.reads.run_state import display_state
-from app.reads.runs import Count, RunFilter, RunRow, list_runs
+from app.reads.runs import RunRow, list_runs
 from app.reads.settings_of import TriggerLine, read_config, triggers_of
+from app.reads.usage import Count, count_tabs
 from app.store.db import Connection
 
 SIZE = 500
@@ -213,8 +215,9 @@ async def runs_of_function(
     connection: Connection, environment_id: EnvironmentId, slug: str
 ) -> tuple[Sequence[RunRow], dict[str, Count]]:
     """The last runs of a function and how many there are of each status."""
-    runs = await list_runs(connection, environment_id, RunFilter(functions=(slug,)), size=LAST_RUNS)
-    return runs.rows, runs.counts
+    wanted = RunFilter(functions=Choice((slug,)))
+    runs = await list_runs(connection, environment_id, wanted, size=LAST_RUNS)
+    return runs.rows, await count_tabs(connection, environment_id, wanted, runs.now)
 
 
 async def _paused(connection: Connection, environment_id: EnvironmentId, row: Any) -> Paused:

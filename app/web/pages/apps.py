@@ -25,7 +25,7 @@ from app.web.app_calls import STEPS, AppCalls, findings_of
 from app.web.deeds import note
 from app.web.guards import Principal, network_of, require_person, require_role
 from app.web.hx import PRIVATE
-from app.web.pages.runs import provide_page_pool
+from app.web.pages.provided import provide_page_pool
 from app.web.shell import frame
 
 Who = NamedDependency[Principal]

@@ -30,7 +30,7 @@ from app.web.deeds import note
 from app.web.guards import Principal, network_of, require_person, require_role
 from app.web.hx import PRIVATE, Hx
 from app.web.pages.events import explain
-from app.web.pages.runs import provide_page_pool
+from app.web.pages.provided import provide_page_pool
 from app.web.shell import frame
 from app.web.site import Site
 
@@ -213,7 +213,7 @@ async def _load(
         "list_base": f"/env/{slug}/functions",
         "base": base,
         "env_base": f"/env/{slug}",
-        "runs_link": f"/env/{slug}/runs?{urlencode({'fn': page.slug})}",
+        "runs_link": f"/env/{slug}/runs?{urlencode({'fn': page.slug, 'last': 'any'})}",
         "runs_base": f"/env/{slug}/runs",
         "now": page.now,
     }
