@@ -67,7 +67,12 @@ def registration(*functions: dict[str, Any]) -> bytes:
 def app_stand_in() -> AppStandIn:
     """An app with two functions; its runs end at once."""
     body = registration(
-        config("till-charge", name="charge", triggers=[{"event": "order/placed", "expression": "event.data.total > 1"}], retries=7),
+        config(
+            "till-charge",
+            name="charge",
+            triggers=[{"event": "order/placed", "expression": "event.data.total > 1"}],
+            retries=7,
+        ),
         config("till-refund", name="refund", triggers=[{"event": "order/refunded"}]),
     )
     return AppStandIn(
