@@ -18,6 +18,7 @@ from app.accounts.bootstrap import DEV_SCOPE, ensure_dev_tenant
 from app.accounts.branches import Branches
 from app.accounts.passwords import Passwords
 from app.accounts.resolve import Bearers, EventKeys, SigningKeys
+from app.adapters.arq import open_pool as open_jobs
 from app.adapters.outgoing import Outgoing
 from app.adapters.redis import Bell
 from app.adapters.sealing import Sealer
@@ -44,12 +45,14 @@ from app.web.live import Signals, listening
 from app.web.pages import (
     apps,
     auth,
+    bulk,
     components,
     environments,
     event_keys,
     events,
     functions,
     overview,
+    run_actions,
     sign_up,
     signing_keys,
     start,
@@ -88,6 +91,8 @@ ROUTERS: tuple[ControllerRouterHandler, ...] = (
     functions.ROUTER,
     apps.ROUTER,
     components.ROUTER,
+    run_actions.ROUTER,
+    bulk.ROUTER,
     serve_asset,
 )
 
@@ -171,6 +176,7 @@ def make_site(settings: Settings) -> Site:
         signing_keys=signing_keys,
         events=Ingest(ingest, bell.ring),
         bell=bell,
+        jobs=open_jobs(settings.redis_url),
         changes=Changes(ingest, clock, settings.retry_delay),
         clock=clock,
         catalogue=Catalogue(ingest, signing_keys.of),
@@ -201,6 +207,7 @@ async def _lifespan(application: Litestar) -> AsyncIterator[None]:
         await site.events.stop()
         await site.changes.stop()
         await site.bell.close()
+        await site.jobs.aclose(close_connection_pool=True)
         await site.pages.stop()
         await site.ingest.stop()
         site.passwords.close()

@@ -14,12 +14,15 @@ from litestar.exceptions import NotFoundException
 from litestar.params import FromQuery
 from litestar.response import Template
 
+from app.engine.clock import DatabaseClock
 from app.store.accounts import Environment
+from app.web import errors
 from app.web.assets import Assets, serve_asset
 from app.web.guards import Principal
 from app.web.headers import CONTENT_POLICY
 from app.web.live import Signals
-from app.web.pages import runs
+from app.web.pages import bulk, run_actions, runs
+from app.web.run_desk import RunDesk
 from app.web.templates import template_config
 from tests.world import Tenant
 
@@ -61,20 +64,57 @@ def error_page(request: Request[Any, Any, State]) -> Template:
     return Template("pages/errors/error.html", context=context)
 
 
-def make_app(pool: Any, tenant: Tenant, signals: Signals | None = None) -> Litestar:
-    """The app for one signed-in tenant; `pool` is a page pool."""
+class QuietBell:
+    """A bell nobody hears; remembers what was said."""
+
+    def __init__(self) -> None:
+        self.rings = 0
+        self.published: list[tuple[str, str]] = []
+
+    def ring(self, lanes: Any = None) -> None:
+        """Count."""
+        self.rings += 1
+
+    async def wait(self, timeout: float) -> list[bytes]:
+        """Give nothing."""
+        return []
+
+    async def subscribe(self, pattern: str) -> Any:
+        """Hear nothing."""
+        nobody: tuple[Any, ...] = ()
+        for nothing in nobody:
+            yield nothing
+
+    def publish(self, channel: str, message: str) -> None:
+        """Remember."""
+        self.published.append((channel, message))
+
+
+def make_app(
+    pool: Any,
+    tenant: Tenant,
+    signals: Signals | None = None,
+    *,
+    engine_pool: Any = None,
+    bell: QuietBell | None = None,
+    nudges: list[Any] | None = None,
+    role: str = "owner",
+) -> Litestar:
+    """The app for one signed-in tenant; `pool` is a page pool, `engine_pool` changes runs, `nudges` collects jobs."""
     assets = Assets()
 
+    person = Principal(tenant.user_id, tenant.email, "Ada", tenant.account_id, tenant.account_name, role, "token")
+
     async def principal() -> Principal:
-        return Principal(
-            tenant.user_id,
-            tenant.email,
-            "Ada",
-            tenant.account_id,
-            tenant.account_name,
-            "owner",
-            "token",
-        )
+        return person
+
+    def signed_in(app: Any) -> Any:
+        async def handle(scope: Any, receive: Any, send: Any) -> None:
+            # What guards of roles ask.
+            scope.setdefault("state", {})["principal"] = person
+            await app(scope, receive, send)
+
+        return handle
 
     async def environment(slug: str) -> Environment:
         if slug != tenant.slug:
@@ -93,21 +133,36 @@ def make_app(pool: Any, tenant: Tenant, signals: Signals | None = None) -> Lites
         return pool
 
     alone = signals or Signals()
+    desk = RunDesk(engine_pool, DatabaseClock(), bell or QuietBell(), (nudges if nudges is not None else []).append)
+
+    async def provide_desk() -> Any:
+        return desk
 
     async def provide_signals() -> Signals:
         return alone
 
     return Litestar(
-        route_handlers=[*runs.HANDLERS, serve_asset, login_page, sign_up_page, error_page],
+        route_handlers=[
+            *runs.HANDLERS,
+            *run_actions.HANDLERS,
+            *bulk.HANDLERS,
+            serve_asset,
+            login_page,
+            sign_up_page,
+            error_page,
+        ],
         dependencies={
             "principal": Provide(principal),
             "environment": Provide(environment),
             "page_pool": Provide(page_pool),
             "signals": Provide(provide_signals),
+            "desk": Provide(provide_desk),
         },
         template_config=template_config(assets),
         state=State({"assets": assets}),
+        middleware=[signed_in],
         response_headers={"Content-Security-Policy": CONTENT_POLICY},
+        exception_handlers=errors.HANDLERS,
         openapi_config=None,
         debug=True,
     )

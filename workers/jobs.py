@@ -21,4 +21,10 @@ async def keep(ctx: dict[str, Any]) -> None:
     await engine.keep_once()
 
 
-JOBS = (job(JobName.DRAIN, drain), job(JobName.KEEPER, keep))
+async def work_off_bulk(ctx: dict[str, Any]) -> None:
+    """Look for bulk actions now instead of within two seconds."""
+    engine: Engine = ctx[ENGINE]
+    engine.wake_bulk()
+
+
+JOBS = (job(JobName.DRAIN, drain), job(JobName.KEEPER, keep), job(JobName.BULK, work_off_bulk))

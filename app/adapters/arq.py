@@ -19,6 +19,9 @@ from redis.asyncio.connection import ConnectionPool, SSLConnection
 
 from app.adapters.redis import OUTSIDE, redis_options
 
+#: What `open_pool` gives and `enqueue` takes.
+JobQueue = ArqRedis
+
 QUEUE: Final = "stepwell:arq"
 BELL_KEY: Final = "stepwell:arq:bell"
 #: Longest list of rings; one is enough to wake a worker.
@@ -70,7 +73,7 @@ def redis_settings(url: str) -> RedisSettings:
     )
 
 
-def open_pool(url: str) -> ArqRedis:
+def open_pool(url: str) -> JobQueue:
     """A client for `enqueue`; connects when first used, so Redis may be absent. Close with `aclose()`."""
     options = redis_options(url) | {"socket_timeout": 2.0, "socket_connect_timeout": 2.0}
     return ArqRedis(
@@ -81,7 +84,7 @@ def open_pool(url: str) -> ArqRedis:
     )
 
 
-async def enqueue(pool: ArqRedis, name: JobName, **kwargs: Any) -> bool:
+async def enqueue(pool: JobQueue, name: JobName, **kwargs: Any) -> bool:
     """Ask a worker to run job `name` soon, with JSON arguments. False when Redis is away: then a sweep will do it.
 
     Arguments that begin with an underscore would be arq's own and are refused.

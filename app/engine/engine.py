@@ -29,14 +29,14 @@ from app.domain.ids import RunId, WorkerId, parse_ulid, to_ulid
 from app.domain.protocol.call import ServerKind
 from app.domain.run.effects import OpenPause
 from app.domain.run.happenings import Happening
-from app.engine import pause_points
+from app.engine import bulk, pause_points
 from app.engine.apply import Entry
 from app.engine.catalogue import Catalogue
 from app.engine.clock import DatabaseClock
 from app.engine.dispatch import Dispatch
 from app.engine.execute import Execute
 from app.engine.gateway import Gateway
-from app.engine.keepers import cron, expire, orders, recheck, rescue, sweep, tidy
+from app.engine.keepers import cron, expire, merge, orders, recheck, rescue, sweep, tidy
 from app.engine.queue import lease
 from app.engine.react import React, Reacted
 from app.engine.transition import Committer, RunEnded, RunUnknown, change_run
@@ -52,6 +52,9 @@ _REACT_ROOM = 64
 _HOUSEKEEPING_S = 600.0
 #: Channels on which `_after_commit` and the web process say that a run changed.
 _CHANGES = f"{RUN_CHANGED}*"
+#: How long a bulk action waits for a worker when nobody says that there is one.
+_BULK_LOOK_S = 2.0
+_MERGE_S = 60.0
 #: The database is away, or not there yet.
 UNREACHABLE = (*CONNECTION_LOST, Outside)
 
@@ -104,6 +107,7 @@ class Engine:
     worker_id: WorkerId = field(default_factory=lambda: WorkerId(uuid.uuid4()))
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _waits_opened: asyncio.Event = field(default_factory=asyncio.Event)
+    _bulk_asked: asyncio.Event = field(default_factory=asyncio.Event)
     _hints: set[UUID] = field(default_factory=set)
     _tasks: list["asyncio.Task[None]"] = field(default_factory=list)
     _is_stopping: bool = False
@@ -148,6 +152,7 @@ class Engine:
             asyncio.create_task(self._keep(), name="keepers"),
             asyncio.create_task(self._look_again(), name="waits"),
             asyncio.create_task(self._hear_changes(), name="changes"),
+            asyncio.create_task(self._work_off_bulk(), name="bulk"),
         ]
 
     def wake(self, lanes: list[UUID] | None = None) -> None:
@@ -156,12 +161,16 @@ class Engine:
             self._hints.update(lanes)
         self._wake.set()
 
+    def wake_bulk(self) -> None:
+        """Look for bulk actions now."""
+        self._bulk_asked.set()
+
     async def stop(self, grace_s: float = 25.0) -> None:
         """Stop leasing, hand back what was not called, let calls end, hand back the rest. Costs no counted attempt (F5)."""
         self._is_stopping = True
         self.execute.is_stopping = True
         for task in self._tasks:
-            if task.get_name() in {"bell", "work", "keepers", "waits", "changes"}:
+            if task.get_name() in {"bell", "work", "keepers", "waits", "changes", "bulk"}:
                 task.cancel()
         await self.execute.drain(grace_s)
         await self.committer.stop()
@@ -244,6 +253,28 @@ class Engine:
             run_id = parse_ulid(heard.message) if isinstance(heard.message, str) else None
             if run_id is not None:
                 self.execute.doubt(RunId(run_id))
+
+    async def _work_off_bulk(self) -> None:
+        """Slices of bulk actions, one after the other, beside everything else."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._bulk_asked.wait(), _BULK_LOOK_S)
+            self._bulk_asked.clear()
+            try:
+                while await bulk.run_once(self.cold_pool, self.clock, self._after_bulk):
+                    pass
+            except UNREACHABLE as error:
+                log.warning("bulk actions wait for the database", extra={"error": repr(error)})
+            except Exception:
+                log.exception("a bulk action failed")
+
+    def _after_bulk(self, done: bulk.Done) -> None:
+        if done.entry is not None:
+            self._after_commit([done.entry])
+        if done.new_run_id is not None:
+            self.bell.publish(f"{RUN_CHANGED}{done.scope.environment_id}", to_ulid(done.new_run_id))
+            self.bell.ring()
+            self.wake()
 
     async def _register(self) -> None:
         s = self.settings
@@ -364,7 +395,7 @@ class Engine:
             await self._register()
 
     async def _keep(self) -> None:
-        last_housekeeping = 0.0
+        last_housekeeping = last_merge = 0.0
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -373,6 +404,9 @@ class Engine:
                     last_housekeeping = loop.time()
                     await expire.run_once(self.cold_pool)
                     await tidy.run_once(self.cold_pool)
+                if loop.time() - last_merge > _MERGE_S:
+                    last_merge = loop.time()
+                    await merge.run_once(self.cold_pool)
             except UNREACHABLE as error:
                 log.warning("keepers wait for the database", extra={"error": repr(error)})
             except asyncio.CancelledError:

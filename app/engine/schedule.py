@@ -6,7 +6,7 @@
                                                              └ skipped run (singleton)
     timer of a gate ─► fire_due ─► run of the newest event, or of the batch
 
-Everything happens in the transaction of the caller, so a crash before its commit has counted nothing (docs/adr/0009).
+Everything happens in the transaction of the caller, so a crash before its commit has counted nothing (docs/adr/0011).
 Functions without gates and limits touch none of this: one statement makes their runs.
 
 Who is authoritative for what

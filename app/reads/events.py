@@ -133,7 +133,9 @@ class EventList:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one function made of the event. `run` is set when there is one; then `outcome` says only why it was skipped."""
+    """What one function made of the event. `run` is its run, or that of other events which took it in; `outcome` says why
+    there is none, or why it is another's or was skipped.
+    """
 
     function_name: str
     function_path: str
@@ -145,6 +147,8 @@ class Answer:
     @property
     def sentence(self) -> str:
         """Why nothing was done, for people."""
+        if self.run is not None and self.outcome == "batched":
+            return "It is part of this batch."
         return WHY_NOT.get(self.outcome or "", self.outcome or "")
 
 
@@ -326,9 +330,13 @@ async def find_event(connection: Connection, environment_id: EnvironmentId, even
         event_id,
     )
     refusals = await connection.fetch(
-        "select d.outcome, d.detail, d.at, coalesce(f.name, '') as function_name, f.slug, d.function_id"
+        f"select d.outcome, d.detail, d.at, coalesce(f.name, '') as function_name, f.slug, d.function_id, r.id,"
+        f" {display_state('r')} as status"
         " from dispositions d left join functions f on f.id = d.function_id and f.environment_id = d.environment_id"
-        f" where d.environment_id = $1 and d.event_id = $2 order by f.slug limit {MOST_RUNS}",
+        " left join runs r on r.id = d.run_id and r.environment_id = d.environment_id"
+        # A run of the event itself is its own line already, with the reason when it was skipped.
+        " where d.environment_id = $1 and d.event_id = $2 and r.event_id is distinct from d.event_id"
+        f" order by f.slug limit {MOST_RUNS}",
         environment_id,
         event_id,
     )
@@ -344,7 +352,14 @@ async def find_event(connection: Connection, environment_id: EnvironmentId, even
         for r in runs
     ]
     answers += [
-        Answer(d["function_name"], handle_of(d["slug"], d["function_id"]), None, d["outcome"], d["detail"], d["at"])
+        Answer(
+            d["function_name"],
+            handle_of(d["slug"], d["function_id"]),
+            None if d["id"] is None else StartedRun(to_ulid(d["id"]), d["status"], d["function_name"]),
+            d["outcome"],
+            d["detail"],
+            d["at"],
+        )
         for d in refusals
     ]
     return EventPage(

@@ -14,10 +14,12 @@ import msgspec
 
 from app.domain.ids import EnvironmentId, FunctionId, to_ulid
 from app.domain.protocol.function_config import FunctionConfig
+from app.reads.filters import Choice, RunFilter
 from app.reads.handles import handle_of, id_in
 from app.reads.run_state import display_state
-from app.reads.runs import Count, RunFilter, RunRow, list_runs
+from app.reads.runs import RunRow, list_runs
 from app.reads.settings_of import TriggerLine, read_config, triggers_of
+from app.reads.usage import Count, count_tabs
 from app.store.db import Connection
 
 SIZE = 500
@@ -202,7 +204,7 @@ async def find_function(connection: Connection, environment_id: EnvironmentId, h
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         config=config,
-        triggers=triggers_of(config),
+        triggers=triggers_of(config, row["now"] if row["state"] == "active" else None),
         paused=None if row["paused_at"] is None else await _paused(connection, environment_id, row),
         versions=tuple(Version(v["version"], v["valid_from"], v["valid_to"]) for v in versions),
         now=row["now"],
@@ -213,20 +215,19 @@ async def runs_of_function(
     connection: Connection, environment_id: EnvironmentId, slug: str
 ) -> tuple[Sequence[RunRow], dict[str, Count]]:
     """The last runs of a function and how many there are of each status."""
-    runs = await list_runs(connection, environment_id, RunFilter(functions=(slug,)), size=LAST_RUNS)
-    return runs.rows, runs.counts
+    wanted = RunFilter(functions=Choice((slug,)))
+    runs = await list_runs(connection, environment_id, wanted, size=LAST_RUNS)
+    return runs.rows, await count_tabs(connection, environment_id, wanted, runs.now)
 
 
 async def _paused(connection: Connection, environment_id: EnvironmentId, row: Any) -> Paused:
-    """Who paused it, from the audit log, and what came in since: skipped runs, and events that were turned away."""
+    """Who paused it, from the audit log, and the events that came in since and were turned away."""
     found = await connection.fetchrow(
         f"""select (select l.actor from audit_log l where l.account_id = current_account() and l.environment_id = $1
                  and l.action = 'function.paused' and l.object = $3 order by l.at desc limit 1) as actor,
               (select l.detail from audit_log l where l.account_id = current_account() and l.environment_id = $1
                  and l.action = 'function.paused' and l.object = $3 order by l.at desc limit 1) as detail,
-              (select count(*) from (select 1 from runs r where r.environment_id = $1 and r.function_id = $2
-                 and r.id >= ulid_floor($4) and r.status = 'skipped' limit {MOST_MISSED + 1}) x)
-              + (select count(*) from (select 1 from dispositions d where d.environment_id = $1 and d.function_id = $2
+              (select count(*) from (select 1 from dispositions d where d.environment_id = $1 and d.function_id = $2
                  and d.event_id >= ulid_floor($4) and d.outcome = 'paused' limit {MOST_MISSED + 1}) x) as missed""",
         environment_id,
         row["id"],

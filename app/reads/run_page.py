@@ -5,18 +5,18 @@ writes it: one row per (run, version, position); see the kinds in `_calls` and `
 """
 
 import json
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import zip_longest
 from typing import Any
-from uuid import UUID
 
 import msgspec
 
 from app.domain.ids import EnvironmentId, RunId
 from app.reads import stacks
+from app.reads.around import Around, load_around
 from app.reads.runs import RunRow, rows_by_id
 from app.reads.timeline import (
     CALL_KINDS,
@@ -26,6 +26,7 @@ from app.reads.timeline import (
     ItemFacts,
     RunFacts,
     StepFacts,
+    StepFilter,
     Timeline,
     build,
 )
@@ -36,6 +37,12 @@ LARGEST = 256 * 1024
 #: Rows read of one run: 10,000 steps with two entries each, and a bound for what nobody should see.
 _MOST_STEPS = 10_000
 _MOST_HISTORY = 40_000
+#: Raw calls shown of one step, and characters of each.
+_MOST_RAW = 5
+_RAW = 16_384
+#: Runs with this many steps are kept in memory once they have ended, and how many of them.
+_LARGE_RUN = 500
+_MOST_KEPT = 4
 _DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -46,6 +53,7 @@ class RunPage:
     row: RunRow
     timeline: Timeline
     facts: Facts
+    around: Around
 
     def failing_step(self) -> str | None:
         """The key of the step that failed last: what a failed run's page opens."""
@@ -88,6 +96,14 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class RawCall:
+    """What history keeps of one call and its answer, as indented JSON; `number` counts the step's calls from 1."""
+
+    number: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Detail:
     """What the panel beside the timeline shows of a step, or of the run itself when `key` is `run`.
 
@@ -107,6 +123,7 @@ class Detail:
     options: Payload | None
     attempts: tuple[Attempt, ...]
     facts: tuple[tuple[str, str], ...]
+    raw_calls: tuple[RawCall, ...] = ()
 
 
 async def load_run(
@@ -116,12 +133,44 @@ async def load_run(
     *,
     is_folded: bool = True,
     limit: int = FIRST_ROWS,
+    wanted: StepFilter | None = None,
 ) -> RunPage | None:
-    """The run and its timeline; None when this environment has no such run. Four statements."""
+    """The run and its timeline; None when this environment has no such run. At most four statements."""
     rows = await rows_by_id(connection, environment_id, [run_id])
     if not rows:
         return None
     row = rows[0]
+    around = await load_around(connection, environment_id, run_id)
+    facts = _KEPT.get(row) or await _load_facts(connection, environment_id, row, around)
+    _KEPT.put(row, facts)
+    return RunPage(row, build(facts, is_folded=is_folded, limit=limit, wanted=wanted), facts, around)
+
+
+class _Kept:
+    """Facts of the large runs looked at last, by id and version: ended runs do not change, and windows ask often."""
+
+    def __init__(self) -> None:
+        self._facts: OrderedDict[tuple[RunId, int], Facts] = OrderedDict()
+
+    def get(self, row: RunRow) -> Facts | None:
+        """The facts of exactly this version."""
+        return self._facts.get((row.id, row.version))
+
+    def put(self, row: RunRow, facts: Facts) -> None:
+        """Keep them if it was work to read them; four runs at most."""
+        if not row.is_ended or len(facts.steps) < _LARGE_RUN:
+            return
+        self._facts[row.id, row.version] = facts
+        self._facts.move_to_end((row.id, row.version))
+        if len(self._facts) > _MOST_KEPT:
+            self._facts.popitem(last=False)
+
+
+_KEPT = _Kept()
+
+
+async def _load_facts(connection: Connection, environment_id: EnvironmentId, row: RunRow, around: Around) -> Facts:
+    run_id = row.id
     steps = await connection.fetch(
         """select step_key, kind, name, state, created_at, settled_at,
                   case when octet_length(opts) <= 4000 then opts end as opts,
@@ -139,9 +188,7 @@ async def load_run(
         environment_id,
         _MOST_HISTORY,
     )
-    items = await _items(connection, environment_id, run_id) if not row.is_ended else []
-    facts = _facts(row, steps, history, items)
-    return RunPage(row, build(facts, is_folded=is_folded, limit=limit), facts)
+    return _facts(row, steps, history, around.items)
 
 
 async def run_version(connection: Connection, environment_id: EnvironmentId, run_id: RunId) -> tuple[int, bool] | None:
@@ -155,9 +202,12 @@ async def run_version(connection: Connection, environment_id: EnvironmentId, run
 
 
 async def load_detail(
-    connection: Connection, environment_id: EnvironmentId, page: RunPage, key: str | None
+    connection: Connection, environment_id: EnvironmentId, page: RunPage, key: str | None, *, has_calls: bool = False
 ) -> Detail | None:
-    """The panel of one step, or of the run for None or `run`; None when the run has no such step. Two statements."""
+    """The panel of one step, or of the run for None or `run`; None when the run has no such step. Two statements.
+
+    `has_calls` brings the raw calls of a step, the newest `_MOST_RAW`.
+    """
     if key is None or key == "run":
         return await _run_detail(connection, environment_id, page)
     ordered = sorted(page.facts.steps, key=lambda s: s.created_at)
@@ -197,7 +247,66 @@ async def load_detail(
         options=_payload(record["opts"], record["opts_octets"]),
         attempts=attempts,
         facts=_step_facts(page, step, record["step_type"]),
+        raw_calls=await _raw_calls(connection, environment_id, page.row.id, key) if has_calls else (),
     )
+
+
+async def _raw_calls(
+    connection: Connection, environment_id: EnvironmentId, run_id: RunId, key: str
+) -> tuple[RawCall, ...]:
+    records = await connection.fetch(
+        """select row_number() over (order by version, position)::int as number, left(detail, $4) as detail
+           from history where run_id = $1 and environment_id = $2 and step_key = $3 and kind = 'call'
+           order by version desc, position desc limit $5""",
+        run_id,
+        environment_id,
+        key,
+        _RAW,
+        _MOST_RAW,
+    )
+    return tuple(RawCall(r["number"], _indented(r["detail"] or "")) for r in records)
+
+
+def _indented(text: str) -> str:
+    try:
+        return msgspec.json.format(text, indent=2)
+    except (msgspec.DecodeError, RecursionError):
+        return text
+
+
+async def load_payload(
+    connection: Connection, environment_id: EnvironmentId, run_id: RunId, key: str, part: str
+) -> str | None:
+    """A whole stored text: `input`, `output` or `options` of a step, `input` (the event) or `output` of the run."""
+    text: str | None
+    if key == "run":
+        text = await connection.fetchval(
+            """select case when $3 = 'input' then (select e.payload from events e where e.environment_id = r.environment_id
+                   and e.id = r.event_id and e.received_at = r.event_received_at)
+                 when $3 = 'output' then (select h.detail from history h where h.run_id = r.id
+                   and h.environment_id = r.environment_id and h.kind in ('run.completed', 'run.failed', 'run.cancelled')
+                   order by h.version desc, h.position desc limit 1) end
+               from runs r where r.id = $1 and r.environment_id = $2""",
+            run_id,
+            environment_id,
+            part,
+        )
+        return _ended_with(text) if part == "output" else text
+    text = await connection.fetchval(
+        """select case $4 when 'input' then input when 'output' then memo when 'options' then opts end
+           from steps where run_id = $1 and environment_id = $2 and step_key = $3""",
+        run_id,
+        environment_id,
+        key,
+        part,
+    )
+    if part == "output" and text is not None and set(_object(text)) == {"data"}:
+        return _member(text, "data")
+    return text
+
+
+def _ended_with(text: str | None) -> str | None:
+    return _member(text, "output") if text is not None and "output" in _object(text) else text
 
 
 async def _run_detail(connection: Connection, environment_id: EnvironmentId, page: RunPage) -> Detail:
@@ -245,18 +354,7 @@ async def _run_detail(connection: Connection, environment_id: EnvironmentId, pag
 # ------------------------------------------------------------------ records to facts
 
 
-async def _items(connection: Connection, environment_id: EnvironmentId, run_id: UUID) -> list[Any]:
-    records: list[Any] = await connection.fetch(
-        """select kind, step_key, attempt, due_at, case when lease_id is not null then leased_at end as leased_at
-           from items where run_id = $1 and environment_id = $2 limit $3""",
-        run_id,
-        environment_id,
-        _MOST_STEPS,
-    )
-    return records
-
-
-def _facts(row: RunRow, steps: Sequence[Any], history: Sequence[Any], items: Sequence[Any]) -> Facts:
+def _facts(row: RunRow, steps: Sequence[Any], history: Sequence[Any], items: Sequence[ItemFacts]) -> Facts:
     versions: dict[str, int] = {}
     opened: dict[int, list[str]] = defaultdict(list)
     for h in history:
@@ -270,10 +368,12 @@ def _facts(row: RunRow, steps: Sequence[Any], history: Sequence[Any], items: Seq
     calls += _saved_while_calling(found, history, calls, items)
     status = row.state if row.is_ended else "queued" if row.state == "queued" else "running"
     return Facts(
-        run=RunFacts(status, row.function_name, row.version, row.queued_at, row.started_at, row.ended_at),
+        run=RunFacts(
+            status, row.function_name, row.version, row.queued_at, row.started_at, row.ended_at, row.original_run
+        ),
         steps=found,
         calls=calls,
-        items=[ItemFacts(i["kind"], i["step_key"], i["attempt"], i["due_at"], i["leased_at"]) for i in items],
+        items=items,
         now=row.now,
         versions=versions,
         groups={key: version for version, keys in opened.items() if len(keys) > 1 for key in keys},
@@ -281,7 +381,7 @@ def _facts(row: RunRow, steps: Sequence[Any], history: Sequence[Any], items: Seq
 
 
 def _saved_while_calling(
-    steps: Sequence[StepFacts], history: Sequence[Any], calls: Sequence[CallFacts], items: Sequence[Any]
+    steps: Sequence[StepFacts], history: Sequence[Any], calls: Sequence[CallFacts], items: Sequence[ItemFacts]
 ) -> list[CallFacts]:
     """Steps that an app saved (checkpoints) while a call of no particular step ran, as calls of their own.
 
@@ -292,11 +392,11 @@ def _saved_while_calling(
     reported = {(h["version"], h["step_key"]) for h in history if h["kind"] == "call"}
     last_attempt = {c.step_key: c.attempt for c in sorted(calls, key=lambda c: c.attempt)}
     around: list[tuple[datetime, datetime | None, float]] = [
-        (h["started_at"], h["at"], _number(_object(h["detail"]).get("queued_ms")) or 0.0)
+        (h["started_at"], h["at"], _number(_loads(h["detail"]).get("queued_ms")) or 0.0)
         for h in history
         if h["kind"] == "call" and h["step_key"] is None and h["started_at"] is not None
     ]
-    around += [(i["leased_at"], None, 0.0) for i in items if i["leased_at"] is not None]
+    around += [(i.leased_at, None, 0.0) for i in items if i.leased_at is not None]
     out: list[CallFacts] = []
     before: datetime | None = None
     for h in history:
@@ -330,7 +430,7 @@ def _begin(call: tuple[datetime, datetime | None, float]) -> datetime:
 
 
 def _step(record: Any) -> StepFacts:
-    opts = _object(record["opts"])
+    opts = _loads(record["opts"])
     target = opts.get("function_id")
     event = opts.get("event") or opts.get("signal")
     head = (record["memo_head"] or "").replace(" ", "")
@@ -348,7 +448,7 @@ def _step(record: Any) -> StepFacts:
 
 
 def _call(record: Any) -> CallFacts:
-    detail = _object(record["detail"])
+    detail = _loads(record["detail"])
     error = detail.get("error")
     error = error if isinstance(error, dict) else {}
     started = record["started_at"] or record["at"]
@@ -443,7 +543,10 @@ def _ending(text: str | None, octets: int | None) -> tuple[Payload | None, Probl
 
 def _member(text: str, key: str) -> str:
     """One member of a JSON object as its stored text, so that no digit changes on the way."""
-    return bytes(_DECODER.decode(text)[key]).decode()
+    try:
+        return bytes(_DECODER.decode(text)[key]).decode()
+    except msgspec.DecodeError:  # half of a surrogate pair, which only the lenient reader takes
+        return json.dumps(json.loads(text)[key])
 
 
 def _problem(text: str | None) -> Problem | None:
@@ -463,6 +566,17 @@ def _problem(text: str | None) -> Problem | None:
     return Problem(
         _text(inner.get("name")) or "Error", _text(inner.get("message")) or "", stacks.lines(_text(inner.get("stack")))
     )
+
+
+def _loads(text: str | None) -> dict[str, Any]:
+    """JSON that the engine wrote: no exotic numbers, and ten thousand of them a page."""
+    if not text:
+        return {}
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _object(text: str | None) -> dict[str, Any]:

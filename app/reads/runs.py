@@ -1,45 +1,33 @@
-"""The runs list: one page of runs with what is shown of each, the counts of the tabs, and what is newer.
+"""The runs list: one page of runs with what is shown of each, and what is newer.
 
-Reads only, inside a tenant transaction (`store.db.tenant`). Three statements a page, none per row. Every list pages by
-run id, which is a ULID: newest first, and a time range is an id range. Worst case: a status or event without an index
-does not exist here; `waiting` and `running` ask the live items of each running run, at most `MOST_COUNTED` of them.
+Reads only, inside a tenant transaction (`store.db.tenant`). Two statements a page, none per row. Every list pages by run
+id, which is a ULID: newest first, and a time range is an id range. Worst case: `waiting` and `running` ask the live
+items of each open run until the page is full.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from app.domain.ids import EnvironmentId, RunId, millis, parse_ulid, to_ulid, ulid_of
+from app.domain.ids import EnvironmentId, RunId, parse_ulid, to_ulid
+from app.reads.filters import STATUSES, RunFilter
+from app.reads.filters import where as conditions_of
 from app.store.db import Connection
 
 #: Tabs in the order they stand; `all` is the first.
-TABS = ("all", "running", "queued", "waiting", "failed", "completed", "cancelled")
+TABS = ("all", *STATUSES)
 #: Page sizes people may choose; the first is the default.
 SIZES = (50, 25, 100, 200)
-#: Counts stop here and say so ("10,000+"): an exact count of a million costs what nobody wants to wait for.
-MOST_COUNTED = 10_000
-#: Time ranges offered, as written in the URL.
-RANGES = {"15m": timedelta(minutes=15), "1h": timedelta(hours=1), "24h": timedelta(days=1), "7d": timedelta(days=7)}
 #: New runs counted for the pill.
 _MOST_NEW = 100
-
-_HAS_CALLS = "exists (select 1 from items c where c.run_id = r.id and c.kind in ('discover', 'step'))"
-#: Stored statuses and the condition of each tab.
-_TAB_CONDITIONS = {
-    "running": f"r.status = 'running' and {_HAS_CALLS}",
-    "waiting": f"r.status = 'running' and not {_HAS_CALLS}",
-    "queued": "r.status = 'queued'",
-    "failed": "r.status = 'failed'",
-    "completed": "r.status = 'completed'",
-    "cancelled": "r.status in ('cancelled', 'skipped')",
-}
 
 _COLUMNS = """
   r.id, r.status, r.version, r.completed, r.pending, r.function_id, r.function_version, r.event_id, r.event_received_at,
   r.event_name, r.batch_size, r.cron, r.parent_run_id, r.parent_step_key, r.original_run_id, r.max_attempts,
   r.queued_at, r.started_at, r.ended_at, r.error_code, r.error_name, r.error_message,
+  f.id is null or f.archived_at is not null or a.archived_at is not null as is_gone, f.paused_at is not null as is_paused,
   coalesce(f.name, f.slug, '') as function_name, coalesce(f.slug, '') as function_slug, coalesce(a.name, '') as app_name,
   q.calls, q.timers, q.backing_off, clock() as now
   from runs r
@@ -52,16 +40,6 @@ _COLUMNS = """
                             and i.due_at > clock()) as backing_off
     from items i where i.run_id = r.id) q on r.status = 'running'
 """
-
-
-@dataclass(frozen=True, slots=True)
-class RunFilter:
-    """What the address asks for. `ids`: the search text as ids, matched against run and event."""
-
-    tab: str = "all"
-    ids: tuple[UUID, ...] = ()
-    functions: tuple[str, ...] = ()
-    last: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +77,13 @@ class RunRow:
     error_name: str | None
     error_message: str | None
     now: datetime
+    #: The function is there and may be run: what replay needs.
+    is_callable: bool = True
 
     @property
     def is_ended(self) -> bool:
         """Whether nothing about the run changes any more."""
         return self.ended_at is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Count:
-    """How many; `is_cut` when counting stopped there."""
-
-    value: int
-    is_cut: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,41 +94,11 @@ class RunList:
     newer: str | None
     older: str | None
     now: datetime
-    counts: dict[str, Count] = field(default_factory=dict)
 
     @property
     def newest(self) -> str:
         """The cursor after which runs are new to this page."""
         return self.rows[0].ulid if self.rows else ""
-
-
-class _Where:
-    """Conditions with numbered arguments; `environment_id` is always the first."""
-
-    def __init__(self, environment_id: EnvironmentId) -> None:
-        self.arguments: list[Any] = [environment_id]
-        self.conditions = ["r.environment_id = $1"]
-
-    def add(self, condition: str, argument: Any) -> None:
-        self.arguments.append(argument)
-        self.conditions.append(condition.replace("?", f"${len(self.arguments)}"))
-
-    def __str__(self) -> str:
-        return " and ".join(self.conditions)
-
-
-def _where(environment_id: EnvironmentId, wanted: RunFilter, now: datetime) -> _Where:
-    where = _Where(environment_id)
-    if wanted.ids:
-        where.add("(r.id = any(?) or r.event_id = any(?))", list(wanted.ids))
-    if wanted.functions:
-        where.add(
-            "r.function_id in (select id from functions where environment_id = $1 and slug = any(?))",
-            list(wanted.functions),
-        )
-    if wanted.last in RANGES:
-        where.add("r.id >= ?", ulid_of(millis(now - RANGES[wanted.last]), b"\x00" * 10))
-    return where
 
 
 async def list_runs(
@@ -168,11 +110,9 @@ async def list_runs(
     after: UUID | None = None,
     size: int = SIZES[0],
 ) -> RunList:
-    """A page of runs, newest first, with the counts of all tabs: `before` gives older ones, `after` newer ones."""
+    """A page of runs, newest first: `before` gives older ones, `after` newer ones."""
     now: datetime = await connection.fetchval("select clock()")
-    where = _where(environment_id, wanted, now)
-    if wanted.tab in _TAB_CONDITIONS:
-        where.conditions.append(_TAB_CONDITIONS[wanted.tab])
+    where = conditions_of(environment_id, wanted, now)
     if after is not None:
         where.add("r.id > ?", after)
     elif before is not None:
@@ -196,26 +136,7 @@ async def list_runs(
         newer=rows[0].ulid if rows and has_newer else None,
         older=rows[-1].ulid if rows and has_older else None,
         now=now,
-        counts=await count_tabs(connection, environment_id, wanted, now),
     )
-
-
-async def count_tabs(
-    connection: Connection, environment_id: EnvironmentId, wanted: RunFilter, now: datetime
-) -> dict[str, Count]:
-    """How many runs each tab would list under the other filters; each count stops at `MOST_COUNTED`."""
-    where = _where(environment_id, wanted, now)
-    parts = [
-        f"(select count(*) from (select 1 from runs r where {where} and {condition} limit {MOST_COUNTED + 1}) x)"
-        for condition in _TAB_CONDITIONS.values()
-    ]
-    record = await connection.fetchrow("select " + ", ".join(parts), *where.arguments)
-    counts = {
-        tab: Count(min(number, MOST_COUNTED), number > MOST_COUNTED)
-        for tab, number in zip(_TAB_CONDITIONS, record, strict=True)
-    }
-    everything = Count(sum(c.value for c in counts.values()), any(c.is_cut for c in counts.values()))
-    return {"all": everything} | counts
 
 
 async def rows_by_id(connection: Connection, environment_id: EnvironmentId, ids: Sequence[UUID]) -> list[RunRow]:
@@ -233,9 +154,7 @@ async def count_newer(
 ) -> int:
     """How many runs the list would show above `newest`, at most 100."""
     now: datetime = await connection.fetchval("select clock()")
-    where = _where(environment_id, wanted, now)
-    if wanted.tab in _TAB_CONDITIONS:
-        where.conditions.append(_TAB_CONDITIONS[wanted.tab])
+    where = conditions_of(environment_id, wanted, now)
     if newest is not None:
         where.add("r.id > ?", newest)
     number: int = await connection.fetchval(
@@ -243,6 +162,28 @@ async def count_newer(
         *where.arguments,
     )
     return number
+
+
+async def has_runs(connection: Connection, environment_id: EnvironmentId) -> bool:
+    """Whether there is any run at all: an empty list means two different things."""
+    found: bool = await connection.fetchval(
+        "select exists (select 1 from runs where environment_id = $1)", environment_id
+    )
+    return found
+
+
+async def code_names(connection: Connection, environment_id: EnvironmentId) -> tuple[list[str], list[str]]:
+    """(slugs of functions, names of apps) to choose from, in alphabetical order, at most 500 of each."""
+    records = await connection.fetch(
+        """(select 'fn' as kind, slug as name from functions where environment_id = $1 and archived_at is null
+             order by slug limit 500)
+           union all
+           (select 'app', name from apps where environment_id = $1 and archived_at is null order by name limit 500)""",
+        environment_id,
+    )
+    # A name with hidden characters cannot be chosen by reading it.
+    good = [r for r in records if r["name"].isprintable()]
+    return [r["name"] for r in good if r["kind"] == "fn"], [r["name"] for r in good if r["kind"] == "app"]
 
 
 async def list_mark(connection: Connection, environment_id: EnvironmentId) -> str:
@@ -299,6 +240,7 @@ def to_row(record: Any) -> RunRow:
         error_name=record["error_name"],
         error_message=record["error_message"],
         now=now,
+        is_callable=not (record["is_gone"] or record["is_paused"]),
     )
 
 

@@ -8,12 +8,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 
+from app.domain.cron import CronRefused, read_cron
 from app.domain.errors import Refused
 from app.domain.limits import DEFAULT_CONCURRENCY, DEFAULT_RETRIES
 from app.domain.protocol.function_config import FunctionConfig, read_stored
 from app.domain.settings import Concurrency, Trigger
 
+#: Due times told of a cron.
+_NEXT_TIMES = 3
 _PIECES = re.compile(
     r"""(?P<s>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(?P<n>\b\d[\w.]*)|(?P<b>\b(?:true|false|null|in)\b)"""
     r"""|(?P<k>\b(?:event|async|output|steps)(?:\.[A-Za-z_]\w*)*)|(?P<x>[&|=!<>?:+*/%-]+)|(?P<o>[^"'\w&|=!<>?:+*/%-]+|.)""",
@@ -42,12 +46,13 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class TriggerLine:
-    """What starts the function: an event name (or pattern) with a condition, or a cron."""
+    """What starts the function: an event name (or pattern) with a condition, or a cron with the `next` times it is due."""
 
     kind: str
     text: str
     condition: tuple[Piece, ...] = ()
     jitter: str = ""
+    next: tuple[datetime, ...] = ()
 
 
 def read_config(raw: str) -> FunctionConfig | None:
@@ -65,9 +70,12 @@ def pieces(expression: str | None) -> tuple[Piece, ...]:
     return tuple(Piece(match.lastgroup or "o", match[0]) for match in _PIECES.finditer(expression))
 
 
-def triggers_of(config: FunctionConfig | None) -> tuple[TriggerLine, ...]:
-    """What starts the function, in its own order; nothing for one that can only be invoked."""
-    return tuple(_trigger(trigger) for trigger in config.triggers) if config is not None else ()
+def triggers_of(config: FunctionConfig | None, now: datetime | None = None) -> tuple[TriggerLine, ...]:
+    """What starts the function, in its own order; nothing for one that can only be invoked.
+
+    With `now`, crons tell when they are due next; without it they are not asked (paused functions, lists).
+    """
+    return tuple(_trigger(trigger, now) for trigger in config.triggers) if config is not None else ()
 
 
 def settings_of(config: FunctionConfig) -> tuple[Setting, ...]:
@@ -207,7 +215,16 @@ def _limit(rule: Concurrency) -> str:
     return f"{rule.limit:,}" + (" for each value" if rule.key else "") + over
 
 
-def _trigger(trigger: Trigger) -> TriggerLine:
-    if trigger.cron is not None:
-        return TriggerLine("cron", trigger.cron, jitter=span(trigger.jitter))
-    return TriggerLine("event", trigger.event or "", pieces(trigger.expression))
+def _trigger(trigger: Trigger, now: datetime | None) -> TriggerLine:
+    if trigger.cron is None:
+        return TriggerLine("event", trigger.event or "", pieces(trigger.expression))
+    return TriggerLine("cron", trigger.cron, jitter=span(trigger.jitter), next=_due(trigger.cron, now))
+
+
+def _due(cron: str, now: datetime | None) -> tuple[datetime, ...]:
+    if now is None:
+        return ()
+    try:
+        return tuple(islice(read_cron(cron).due_times(now), _NEXT_TIMES))
+    except CronRefused:
+        return ()

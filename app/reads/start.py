@@ -7,7 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from app.domain.ids import EnvironmentId
-from app.reads.runs import RunFilter, RunRow, list_runs
+from app.reads.filters import RunFilter
+from app.reads.runs import RunRow, list_runs
 from app.store.db import Connection
 
 #: Runs and apps shown; the lists have the rest.

@@ -20,6 +20,11 @@ from app.reads.scale import Fold, Scale, Span, Tick, fold_idle, length, live_end
 
 #: Rows of the first answer (measured: 200 rows cost a phone 0.4 s); the rest follows on request.
 FIRST_ROWS = 200
+#: Rows of one window after the first answer, and of one unfolding of equal steps.
+WINDOW = 200
+UNFOLD = 50
+#: More steps of one name than this are one row.
+MANY = 20
 #: A bar is never narrower than this, or it would not be seen.
 NARROWEST = 0.3
 ENDED = frozenset({"completed", "failed", "cancelled", "skipped"})
@@ -43,6 +48,8 @@ class RunFacts:
     queued_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    #: The run this one replays, as a ULID.
+    original: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +112,38 @@ class Facts:
     now: datetime
     versions: Mapping[str, int] = field(default_factory=dict)
     groups: Mapping[str, int] = field(default_factory=dict)
+    #: What was drawn of an ended run, by whether idle time is folded: windows of a large run ask for it again.
+    drawings: "dict[bool, _Drawing]" = field(default_factory=dict, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StepFilter:
+    """Which steps are drawn: names with this text, failed ones only, one kind only."""
+
+    q: str = ""
+    is_failed_only: bool = False
+    kind: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.q or self.is_failed_only or self.kind)
 
 
 # ------------------------------------------------------------------ rows, as drawn
 
 
 @dataclass(frozen=True, slots=True)
+class Equal:
+    """What a row says that stands for many steps of one name; lengths in milliseconds."""
+
+    number: int
+    failed: int
+    p50_ms: float
+    p95_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class Bar:
-    """One mark on a track. `kind`: queue, ok, fail, run, back, wait, invoke, cancel, group or line."""
+    """One mark on a track. `kind`: queue, ok, fail, run, back, wait, invoke, cancel, reused, group or line."""
 
     kind: str
     x: float
@@ -129,7 +160,7 @@ class Bar:
 class Note:
     """What is written beside the last bar: an instant or a length, and a name of the tenant's.
 
-    `kind`: slept, until, matched, timed_out, waits, retry or invoked.
+    `kind`: slept, until, matched, timed_out, waits, retry, reused or invoked.
     """
 
     kind: str
@@ -162,6 +193,7 @@ class Row:
     version: int = 0
     elapsed_from: datetime | None = None
     children: tuple["Row", ...] = ()
+    equal: Equal | None = None
 
     @property
     def is_live(self) -> bool:
@@ -249,8 +281,83 @@ class _Draft:
         return max((m.end for m in self.marks), default=0.0)
 
 
-def build(facts: Facts, *, is_folded: bool = True, limit: int = FIRST_ROWS) -> Timeline:
-    """Compute the timeline; `limit` bounds the steps drawn, failed and open ones first, then the earliest."""
+def build(
+    facts: Facts, *, is_folded: bool = True, limit: int = FIRST_ROWS, wanted: StepFilter | None = None
+) -> Timeline:
+    """Compute the timeline; `limit` bounds the rows drawn: rows of many, failed and open ones first, then the earliest."""
+    run = facts.run
+    drawing = _drawing(facts, is_folded=is_folded)
+    shown, rest = _chosen(_units(drawing.drafts, wanted), limit)
+    children = _nest(shown, facts, drawing.scale)
+    root = _root(
+        run,
+        drawing.own,
+        drawing.scale,
+        facts,
+        is_ended=drawing.is_ended,
+        now_ms=drawing.now_ms,
+        children=children,
+    )
+    until = drawing.end_ms if drawing.is_ended else drawing.now_ms
+    rate, room = (None, None) if drawing.is_ended else drawing.scale.rate_at(drawing.now_ms)
+    return Timeline(
+        root=root,
+        scale=drawing.scale,
+        folds=drawing.scale.drawn_folds(until),
+        ticks=drawing.scale.ticks(),
+        spent=_spent(drawing.spans, until),
+        steps=len(drawing.drafts),
+        failed=sum(d.state == "failed" for d in drawing.drafts),
+        left_out=len(rest),
+        rate=rate,
+        room=room,
+    )
+
+
+def window(
+    facts: Facts,
+    *,
+    is_folded: bool = True,
+    after: int = 0,
+    group: str | None = None,
+    wanted: StepFilter | None = None,
+) -> tuple[tuple[Row, ...], int]:
+    """Rows that the first answer left out, beginning with number `after`, and how many follow.
+
+    With `group`, the key of a row of many: its steps, failed ones first, `UNFOLD` at a time.
+    """
+    drawing = _drawing(facts, is_folded=is_folded)
+    if group is None:
+        _, rest = _chosen(_units(drawing.drafts, wanted), FIRST_ROWS)
+        rows = _nest(rest[after : after + WINDOW], facts, drawing.scale)
+        return rows, max(0, len(rest) - after - WINDOW)
+    members = [d for d in drawing.drafts if many_key(d.name) == group and _fits(d, wanted)]
+    members.sort(key=lambda d: (d.state != "failed", d.start))
+    rows = tuple(_row(d, 2, facts, drawing.scale) for d in members[after : after + UNFOLD])
+    return rows, max(0, len(members) - after - UNFOLD)
+
+
+def many_key(name: str) -> str:
+    """The key of the row that stands for all steps of a name."""
+    return "many-" + hashlib.sha256(name.encode(errors="replace")).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawing:
+    """Everything before it is decided which rows are drawn."""
+
+    drafts: "list[_Draft]"
+    own: "tuple[_Mark, ...]"
+    spans: dict[str, list[Span]]
+    scale: Scale
+    now_ms: float
+    end_ms: float
+    is_ended: bool
+
+
+def _drawing(facts: Facts, *, is_folded: bool) -> _Drawing:
+    if is_folded in facts.drawings:
+        return facts.drawings[is_folded]
     run = facts.run
     zero = run.queued_at
     now_ms = max(0.0, _ms(zero, facts.now))
@@ -267,23 +374,53 @@ def build(facts: Facts, *, is_folded: bool = True, limit: int = FIRST_ROWS) -> T
     own = _own_marks(calls.get(None, ()), items.get(None), facts, now_ms)
     spans = _spans([*drafts, _Draft("run", run.name, "root", run.status, own)])
     scale = _scale(spans, now_ms, end_ms, is_ended=is_ended) if is_folded else Scale(end_ms)
+    drawing = _Drawing(drafts, own, spans, scale, now_ms, end_ms, is_ended)
+    if is_ended:
+        facts.drawings[is_folded] = drawing
+    return drawing
 
-    shown = _chosen(drafts, limit)
-    children = _nest(shown, facts, scale)
-    root = _root(run, own, scale, facts, is_ended=is_ended, now_ms=now_ms, children=children)
-    rate, room = (None, None) if is_ended else scale.rate_at(now_ms)
-    return Timeline(
-        root=root,
-        scale=scale,
-        folds=scale.drawn_folds(end_ms if is_ended else now_ms),
-        ticks=scale.ticks(),
-        spent=_spent(spans, end_ms if is_ended else now_ms),
-        steps=len(drafts),
-        failed=sum(d.state == "failed" for d in drafts),
-        left_out=len(drafts) - len(shown),
-        rate=rate,
-        room=room,
-    )
+
+def _fits(draft: "_Draft", wanted: StepFilter | None) -> bool:
+    if not wanted:
+        return True
+    if wanted.is_failed_only and draft.state != "failed" and not any(m.kind == "fail" for m in draft.marks):
+        return False
+    return (not wanted.kind or draft.kind == wanted.kind) and wanted.q.casefold() in draft.name.casefold()
+
+
+@dataclass(frozen=True, slots=True)
+class _Many:
+    """Steps of one name that are drawn as one row."""
+
+    name: str
+    members: "tuple[_Draft, ...]"
+
+    @property
+    def start(self) -> float:
+        return min(d.start for d in self.members)
+
+    @property
+    def state(self) -> str:
+        states = {d.state for d in self.members}
+        order = ("running", "retrying", "waiting", "queued", "failed", "cancelled")
+        return next((s for s in order if s in states), "completed")
+
+
+def _units(drafts: "Sequence[_Draft]", wanted: StepFilter | None) -> "list[_Draft | _Many]":
+    """What may be drawn, in start order: steps, and one row for each name that more than `MANY` steps have."""
+    fitting = sorted((d for d in drafts if _fits(d, wanted)), key=lambda d: d.start)
+    by_name: dict[str, list[_Draft]] = defaultdict(list)
+    for draft in fitting:
+        by_name[draft.name].append(draft)
+    out: list[_Draft | _Many] = []
+    for draft in fitting:
+        members = by_name[draft.name]
+        # Somebody who looks for a name wants to see its steps.
+        if len(members) <= MANY or (wanted and wanted.q):
+            out.append(draft)
+        elif members[0] is draft:
+            out.append(_Many(draft.name, tuple(members)))
+    return out
 
 
 def _ms(zero: datetime, at: datetime) -> float:
@@ -313,6 +450,10 @@ def _step_draft(
     settled = None if step.settled_at is None else _ms(zero, step.settled_at)
     is_over = facts.run.status in ENDED
     state = _display_state(step.state, item, calls, is_over=is_over)
+    if settled is not None and settled < 0:
+        # Copied from the run this one replays: nothing of it happened here.
+        reused = Note("reused", name=facts.run.original)
+        return _Draft(step.key, step.name, step.kind, state, (_Mark("reused", 0.0, 0.0),), note=reused)
     if step.kind not in CALL_KINDS and not calls:
         end = settled if settled is not None else _end_of(facts, now_ms)
         kind = "invoke" if step.kind == "invoke" else "wait"
@@ -481,32 +622,82 @@ def _spent(spans: dict[str, list[Span]], total_ms: float) -> TimeSpent:
     return TimeSpent(total_ms, *parts, max(0.0, total_ms - sum(parts)))
 
 
-def _chosen(drafts: Sequence[_Draft], limit: int) -> list[_Draft]:
-    """At most `limit` rows: what failed or is open, then the earliest; in start order."""
-    by_start = sorted(drafts, key=lambda d: d.start)
-    if len(by_start) <= limit:
-        return by_start
-    important = [d for d in by_start if d.state != "completed"][:limit]
-    rest = [d for d in by_start if d.state == "completed"][: limit - len(important)]
-    return sorted([*important, *rest], key=lambda d: d.start)
+def _chosen(units: "Sequence[_Draft | _Many]", limit: int) -> "tuple[list[_Draft | _Many], list[_Draft | _Many]]":
+    """At most `limit` rows, and the rest: rows of many, what failed or is open, then the earliest; in start order."""
+    if len(units) <= limit:
+        return list(units), []
+    places = [i for i, u in enumerate(units) if isinstance(u, _Many) or u.state != "completed"][:limit]
+    taken = set(places)
+    for i in range(len(units)):
+        if len(taken) >= limit:
+            break
+        taken.add(i)
+    return [u for i, u in enumerate(units) if i in taken], [u for i, u in enumerate(units) if i not in taken]
 
 
-def _nest(drafts: Sequence[_Draft], facts: Facts, scale: Scale) -> tuple[Row, ...]:
+def _nest(units: "Sequence[_Draft | _Many]", facts: Facts, scale: Scale) -> tuple[Row, ...]:
     """Rows under the run; steps that one answer planned together stand under a bracket."""
     members: dict[int, list[_Draft]] = defaultdict(list)
-    for draft in drafts:
-        if draft.key in facts.groups:
-            members[facts.groups[draft.key]].append(draft)
+    for unit in units:
+        if isinstance(unit, _Draft) and unit.key in facts.groups:
+            members[facts.groups[unit.key]].append(unit)
     out: list[Row] = []
     done: set[int] = set()
-    for draft in drafts:
-        group = facts.groups.get(draft.key)
+    for unit in units:
+        if isinstance(unit, _Many):
+            out.append(_many_row(unit, facts, scale))
+            continue
+        group = facts.groups.get(unit.key)
         if group is None or len(members[group]) < 2:
-            out.append(_row(draft, 1, facts, scale))
+            out.append(_row(unit, 1, facts, scale))
         elif group not in done:
             done.add(group)
             out.append(_group_row(group, members[group], facts, scale))
     return tuple(out)
+
+
+def _many_row(many: _Many, facts: Facts, scale: Scale) -> Row:
+    """One row for many: how many, how long, and where on the axis they lie thickest."""
+    lengths = sorted(_shown_ms(d) for d in many.members)
+    start, end = many.start, max(d.end for d in many.members)
+    failed = sum(d.state == "failed" for d in many.members)
+    key = many_key(many.name)
+    return Row(
+        dom_id=f"step-{key}",
+        key=key,
+        name=many.name,
+        kind="many",
+        state=many.state,
+        depth=1,
+        bars=_density(many.members, scale),
+        start_ms=start,
+        ms=end - start,
+        version=max(facts.versions.get(d.key, 0) for d in many.members),
+        equal=Equal(
+            len(lengths), failed, lengths[len(lengths) // 2], lengths[min(len(lengths) - 1, len(lengths) * 95 // 100)]
+        ),
+    )
+
+
+def _density(members: "Sequence[_Draft]", scale: Scale) -> tuple[Bar, ...]:
+    """Up to 40 cells over the axis: `dense-1` to `dense-3` by how many steps begin there, `fail` where one failed."""
+    cells = 40
+    counts, bad = [0] * cells, [False] * cells
+    for draft in members:
+        place = min(cells - 1, int(scale.x(draft.start) * cells / 100))
+        counts[place] += 1
+        bad[place] |= draft.state == "failed"
+    most = max(counts)
+    return tuple(
+        Bar(
+            "fail" if bad[i] else f"dense-{1 + (3 * n - 1) // max(most, 1) if n else 0}",
+            i * 100 / cells,
+            100 / cells,
+            0,
+        )
+        for i, n in enumerate(counts)
+        if n
+    )
 
 
 def _group_row(group: int, members: Sequence[_Draft], facts: Facts, scale: Scale) -> Row:
@@ -603,9 +794,10 @@ def run_state(status: str, items: Sequence[ItemFacts], now: datetime) -> str:
 def _bar(mark: _Mark, scale: Scale) -> Bar:
     x = scale.x(mark.start)
     width = scale.x(mark.end) - x
-    if width < NARROWEST and mark.kind not in {"back", "queue", "line"}:
-        width = NARROWEST
-        x = min(x, 100 - NARROWEST)
+    narrowest = 1.0 if mark.kind == "reused" else NARROWEST
+    if width < narrowest and mark.kind not in {"back", "queue", "line"}:
+        width = narrowest
+        x = min(x, 100 - narrowest)
     return Bar(mark.kind, round(x, 2), round(width, 2), mark.end - mark.start)
 
 

@@ -34,4 +34,6 @@ _FIRST_PARTS = {
 
 def audience_of(path: str) -> Audience:
     """Say who asks for a path such as `/v1/runs/01…`."""
+    if path.startswith("/dev/"):
+        return Audience.PERSON  # below the SDKs' own /dev lie pages
     return _FIRST_PARTS.get(path[1:].partition("/")[0], Audience.PERSON)

@@ -9,6 +9,7 @@ from app.accounts.branches import Branches
 from app.accounts.login import LoginLimits
 from app.accounts.passwords import Passwords
 from app.accounts.resolve import Bearers, EventKeys, SigningKeys
+from app.adapters.arq import JobQueue
 from app.adapters.outgoing import Outgoing
 from app.adapters.redis import Bell
 from app.adapters.sealing import Sealer
@@ -36,6 +37,7 @@ class Site:
     events: Ingest
     changes: Changes
     bell: Bell
+    jobs: JobQueue
     clock: DatabaseClock
     catalogue: Catalogue
     branches: Branches

@@ -11,5 +11,5 @@ down_revision = "20261123_0700"
 
 def upgrade() -> None:
     """Run the SQL file whole; the driver takes many statements only outside the prepared protocol."""
-    script = (Path(__file__).parent.parent / "sql" / "0002_flow.sql").read_text(encoding="utf-8")
+    script = (Path(__file__).parent.parent / "sql" / "0004_flow.sql").read_text(encoding="utf-8")
     await_only(op.get_bind().connection.driver_connection.execute(script))

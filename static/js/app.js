@@ -10,3 +10,5 @@ import "./keys.js";
 import "./timeline.js";
 import "./clocks.js";
 import "./live.js";
+import "./actions.js";
+import "./selection.js";

@@ -17,7 +17,9 @@ import pytest_asyncio
 import uvicorn
 from playwright.async_api import Browser, Page, async_playwright
 
-from app.store.db import open_page_pool
+from app.engine import bulk
+from app.engine.clock import DatabaseClock
+from app.store.db import open_engine_pool, open_page_pool
 from tests import world
 from tests.page_app import make_app
 
@@ -44,6 +46,13 @@ class Place:
         return f"{self.url}/env/production/runs/{self.stories[name].ulid}"
 
 
+async def work_off_bulk(engine_pool: Any) -> None:
+    """Do what a worker does with bulk actions, for as long as the server lives."""
+    while True:
+        await bulk.run_once(engine_pool, DatabaseClock(), lambda _done: None)
+        await asyncio.sleep(0.2)
+
+
 @pytest.fixture(scope="module")
 def place(database: str) -> Iterator[Place]:
     """Give the pages, served by uvicorn in a thread of its own."""
@@ -60,15 +69,22 @@ def place(database: str) -> Iterator[Place]:
         await connection.close()
         pool = await open_page_pool(database, size=4)
         # Open streams must not hold up the end of the tests.
-        config = uvicorn.Config(make_app(pool, tenant), port=port, log_level="error", timeout_graceful_shutdown=1)
+        engine_pool = await open_engine_pool(database, size=3)
+        config = uvicorn.Config(
+            make_app(pool, tenant, engine_pool=engine_pool), port=port, log_level="error", timeout_graceful_shutdown=1
+        )
         server = uvicorn.Server(config)
         made.update(tenant=tenant, stories=stories, server=server)
         task = asyncio.create_task(server.serve())
+        worker = asyncio.create_task(work_off_bulk(engine_pool))
         while not server.started and not task.done():  # noqa: ASYNC110 - uvicorn offers no event
             await asyncio.sleep(0.02)
         ready.set()
         with suppress(asyncio.CancelledError):
             await task
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+        await engine_pool.close()
         await pool.close()
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))

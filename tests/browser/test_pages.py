@@ -32,6 +32,10 @@ def addresses(place: Place) -> dict[str, str]:
         "completed run, output": f"{place.run('completed')}?step=run&tab=output",
         "running run": place.run("running"),
         "waiting run": place.run("waiting"),
+        "question before a cancel": f"{place.run('waiting')}/cancel",
+        "bulk action asked for": f"{place.url}/env/production/bulk/new?action=replay&all=1&status=failed",
+        "bulk actions": f"{place.url}/env/production/bulk",
+        "filtered list": f"{runs}?status=failed&status=-running&fn=-shop-x&last=7d",
     }
 
 

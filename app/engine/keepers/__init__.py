@@ -8,6 +8,7 @@ expire   rows kept for a time only: seeds, dedupe keys, sessions
 days     partitions of the days to come
 cron     what time sets off: debounces, batches, crons
 tidy     lanes, keys and gates of key values out of use
+merge    minute counters that connections wrote side by side
 
 Every one may run on every worker at once: rows are taken with `skip locked`, and putting a thing right twice changes
 nothing.

@@ -229,6 +229,16 @@ with e as materialized (
 , end_items as (delete from items i using win w where w.ends and i.run_id = w.id)
 , end_pauses as (delete from pauses p using win w where w.ends and p.run_id = w.id)
 , end_slots as (delete from slots s using win w where w.ends and s.run_id = w.id)
+-- Minute counters (D16). The shard is the connection's, so that commits never wait for each other here.
+, counted as (
+  insert into usage_minutes as u (environment_id, function_id, minute, shard, account_id, completed, failed, cancelled)
+  select w.environment_id, w.function_id, minute_of(w.id), pg_backend_pid(), w.account_id,
+    count(*) filter (where e.status = 'completed'), count(*) filter (where e.status = 'failed'),
+    count(*) filter (where e.status in ('cancelled', 'skipped'))
+  from win w join e on e.n = w.n where w.ends group by 1, 2, 3, 5 order by 1, 3, 2
+  on conflict (environment_id, minute, function_id, shard) do update set completed = u.completed + excluded.completed,
+    failed = u.failed + excluded.failed, cancelled = u.cancelled + excluded.cancelled
+)
 
 -- name: history
 , told as (

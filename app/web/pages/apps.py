@@ -13,25 +13,25 @@ from litestar.response import Redirect, Template
 
 from app.domain.ids import parse_ulid, time_of
 from app.domain.protocol.addresses import is_app_address
+from app.engine.pause import archive_app, unarchive_app
 from app.engine.sync import Synced, SyncFailed
 from app.reads import apps, functions
 from app.reads.apps import AppRow, SyncPage
-from app.reads.handles import handle_of
-from app.store import audit
-from app.store import functions as stored
 from app.store.accounts import Environment
 from app.store.db import tenant
 from app.web.app_calls import STEPS, AppCalls, findings_of
 from app.web.deeds import note
-from app.web.guards import Principal, network_of, require_person, require_role
+from app.web.guards import Principal, require_person, require_role
 from app.web.hx import PRIVATE
-from app.web.pages.runs import provide_page_pool
+from app.web.pages.provided import provide_page_pool
 from app.web.shell import frame
+from app.web.site import Site
 
 Who = NamedDependency[Principal]
 Where = NamedDependency[Environment]
 Pages = NamedDependency[Any]
 Calls = NamedDependency[AppCalls]
+Here = NamedDependency[Site]
 AnyRequest = Request[Any, Any, State]
 
 _LARGEST_FORM = 16 * 1024
@@ -182,16 +182,10 @@ async def app_check(
     guards=[require_role("admin")],
 )
 async def app_archive(
-    request: AnyRequest,
-    *,
-    slug: FromPath[str],
-    app: FromPath[str],
-    principal: Who,
-    environment: Where,
-    page_pool: Pages,
+    request: AnyRequest, *, app: FromPath[str], principal: Who, environment: Where, page_pool: Pages, site: Here
 ) -> Redirect:
     """Let nothing start its functions any more; runs that exist go on."""
-    return await _set_archived(request, page_pool, principal, environment, slug, app, is_archived=True)
+    return await _set_archived(request, page_pool, principal, environment, site, app, is_archived=True)
 
 
 @post(
@@ -201,16 +195,10 @@ async def app_archive(
     guards=[require_role("admin")],
 )
 async def app_unarchive(
-    request: AnyRequest,
-    *,
-    slug: FromPath[str],
-    app: FromPath[str],
-    principal: Who,
-    environment: Where,
-    page_pool: Pages,
+    request: AnyRequest, *, app: FromPath[str], principal: Who, environment: Where, page_pool: Pages, site: Here
 ) -> Redirect:
     """Bring it back with the functions it had."""
-    return await _set_archived(request, page_pool, principal, environment, slug, app, is_archived=False)
+    return await _set_archived(request, page_pool, principal, environment, site, app, is_archived=False)
 
 
 @get("/env/{slug:str}/apps/{app:str}/syncs/{sync_id:uuid}", name="sync", include_in_schema=False)
@@ -299,25 +287,17 @@ async def _set_archived(
     pool: Any,
     principal: Principal,
     environment: Environment,
-    slug: str,
+    site: Site,
     app: str,
     *,
     is_archived: bool,
 ) -> Redirect:
-    async with tenant(pool, principal.account_id, principal.user_id) as connection:
-        row = await apps.find_app(connection, environment.id, app)
-        if row is None:
-            raise NotFoundException
-        if await stored.set_archived(connection, environment.id, row.id, is_archived=is_archived):
-            await audit.insert_entry(
-                connection,
-                principal.account_id,
-                principal.actor(network_of(request)),
-                "app.archived" if is_archived else "app.unarchived",
-                environment_id=environment.id,
-                subject=row.name,
-            )
-    return Redirect(f"/env/{slug}/apps/{handle_of(row.name, row.id)}", status_code=303)
+    row = await _find(pool, principal, environment, app)
+    change = archive_app if is_archived else unarchive_app
+    if await change(site.ingest, environment.scope, row.id):
+        action = "app.archived" if is_archived else "app.unarchived"
+        await note(pool, request, principal, environment, action, subject=row.name)
+    return Redirect(f"/env/{environment.slug}/apps/{row.handle}", status_code=303)
 
 
 def _context(principal: Principal, environment: Environment, slug: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from app.web.deeds import note
 from app.web.guards import Principal, require_person, require_role
 from app.web.hx import PRIVATE, Hx
 from app.web.live import Mark, Signals, stream
-from app.web.pages.runs import provide_page_pool, provide_signals
+from app.web.pages.provided import provide_page_pool, provide_signals
 from app.web.shell import frame
 from app.web.site import Site
 

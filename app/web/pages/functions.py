@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,21 +16,20 @@ from litestar.response import Redirect, Template
 
 from app.domain import canonical
 from app.domain.errors import EventRefused, JsonRefused
-from app.domain.event import NewEvent, read_events
+from app.domain.event import NewEvent, read_invoke
 from app.domain.ids import to_ulid
 from app.domain.limits import PLANS
+from app.engine.pause import PATIENCE, pause_function, resume_function
 from app.reads import events, functions
 from app.reads.functions import STATES, FunctionFilter, FunctionPage
 from app.reads.settings_of import settings_of
-from app.store import audit
-from app.store import functions as stored
 from app.store.accounts import Environment
 from app.store.db import tenant
 from app.web.deeds import note
-from app.web.guards import Principal, network_of, require_person, require_role
+from app.web.guards import Principal, require_person, require_role
 from app.web.hx import PRIVATE, Hx
 from app.web.pages.events import explain
-from app.web.pages.runs import provide_page_pool
+from app.web.pages.provided import provide_page_pool
 from app.web.shell import frame
 from app.web.site import Site
 
@@ -40,7 +39,6 @@ Pages = NamedDependency[Any]
 Here = NamedDependency[Site]
 AnyRequest = Request[Any, Any, State]
 
-INVOKED = "inngest/function.invoked"
 _LARGEST_FORM = 12 * 1024 * 1024
 #: How long an invoke waits for its run before it shows the event instead (seconds), and how often it looks.
 _PATIENCE_S, _EVERY_S = 3.0, 0.1
@@ -160,11 +158,26 @@ async def function_pause_form(
     guards=[require_role("member")],
 )
 async def function_pause(
-    request: AnyRequest, *, slug: FromPath[str], fn: FromPath[str], principal: Who, environment: Where, page_pool: Pages
+    request: AnyRequest,
+    *,
+    slug: FromPath[str],
+    fn: FromPath[str],
+    principal: Who,
+    environment: Where,
+    page_pool: Pages,
+    site: Here,
 ) -> Redirect:
-    """Start no runs of it any more."""
-    reason = _field(await request.form(), "reason").replace("\x00", "").strip()[:_LONGEST_REASON]
-    return await _set_paused(page_pool, request, principal, environment, slug, fn, is_paused=True, reason=reason)
+    """Start no runs of it any more, and call none of its steps; with `runs=cancel` its open runs end now."""
+    page, context = await _load(page_pool, principal, environment, slug, fn)
+    form = await request.form()
+    reason = _field(form, "reason").replace("\x00", "").strip()[:_LONGEST_REASON]
+    is_cancelling = _field(form, "runs") == "cancel"
+    after = timedelta(0) if is_cancelling else PATIENCE
+    if page.state == "active" and await pause_function(site.ingest, environment.scope, page.id, cancel_after=after):
+        detail = {"reason": reason} | ({"runs": "cancelled"} if is_cancelling else {})
+        await note(page_pool, request, principal, environment, "function.paused", subject=page.slug, detail=detail)
+        site.bell.ring()
+    return Redirect(context["base"], status_code=303)
 
 
 @post(
@@ -174,10 +187,22 @@ async def function_pause(
     guards=[require_role("member")],
 )
 async def function_resume(
-    request: AnyRequest, *, slug: FromPath[str], fn: FromPath[str], principal: Who, environment: Where, page_pool: Pages
+    request: AnyRequest,
+    *,
+    slug: FromPath[str],
+    fn: FromPath[str],
+    principal: Who,
+    environment: Where,
+    page_pool: Pages,
+    site: Here,
 ) -> Redirect:
-    """Let events start it again."""
-    return await _set_paused(page_pool, request, principal, environment, slug, fn, is_paused=False)
+    """Let events start it again, and its runs go on."""
+    page, context = await _load(page_pool, principal, environment, slug, fn)
+    lanes = await resume_function(site.ingest, environment.scope, page.id)
+    if lanes is not None:
+        await note(page_pool, request, principal, environment, "function.resumed", subject=page.slug)
+        site.bell.ring([lane.bytes for lane in lanes])
+    return Redirect(context["base"], status_code=303)
 
 
 def invoke_event(text: str, slug: str) -> NewEvent:
@@ -189,14 +214,13 @@ def invoke_event(text: str, slug: str) -> NewEvent:
     data = canonical.decode(raw)
     if not isinstance(data, dict):
         raise EventRefused("event_data_invalid", "The payload must be an object: it becomes the event's data.")
-    (event,) = read_events(
+    return read_invoke(
         # Whole and valid on its own, so nothing of it can become a field beside `data`.
-        b'{"name":"invoked","data":' + raw + b"}",
+        b'{"data":' + raw + b"}",
+        slug,
         max_event_bytes=PLANS["self_hosted"].event_bytes,
         received_ms=time.time_ns() // 1_000_000,
     )
-    data.pop("_inngest", None)
-    return replace(event, name=INVOKED, data=canonical.encode({**data, "_inngest": {"fn_id": slug}}), original=None)
 
 
 async def _load(
@@ -213,39 +237,11 @@ async def _load(
         "list_base": f"/env/{slug}/functions",
         "base": base,
         "env_base": f"/env/{slug}",
-        "runs_link": f"/env/{slug}/runs?{urlencode({'fn': page.slug})}",
+        "runs_link": f"/env/{slug}/runs?{urlencode({'fn': page.slug, 'last': 'any'})}",
         "runs_base": f"/env/{slug}/runs",
         "now": page.now,
     }
     return page, context
-
-
-async def _set_paused(
-    pool: Any,
-    request: AnyRequest,
-    principal: Principal,
-    environment: Environment,
-    slug: str,
-    fn: str,
-    *,
-    is_paused: bool,
-    reason: str = "",
-) -> Redirect:
-    async with tenant(pool, principal.account_id, principal.user_id) as connection:
-        page = await functions.find_function(connection, environment.id, fn)
-        if page is None:
-            raise NotFoundException
-        if await stored.set_paused(connection, environment.id, page.id, is_paused=is_paused):
-            await audit.insert_entry(
-                connection,
-                principal.account_id,
-                principal.actor(network_of(request)),
-                "function.paused" if is_paused else "function.resumed",
-                environment_id=environment.id,
-                subject=page.slug,
-                detail={"reason": reason} if reason else None,
-            )
-    return Redirect(f"/env/{slug}/functions/{page.handle}", status_code=303)
 
 
 def _invoke_form(context: dict[str, Any], text: str, *, problem: str | None = None, status: int = 200) -> Template:

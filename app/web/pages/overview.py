@@ -9,12 +9,13 @@ from litestar.params import FromPath
 from litestar.response import Template
 
 from app.reads import apps, overview
-from app.reads.runs import RunFilter, count_tabs
+from app.reads.filters import RunFilter
+from app.reads.usage import count_tabs
 from app.store.accounts import Environment
 from app.store.db import tenant
 from app.web.guards import Principal, require_person
 from app.web.hx import PRIVATE
-from app.web.pages.runs import provide_page_pool
+from app.web.pages.provided import provide_page_pool
 from app.web.shell import frame
 
 Who = NamedDependency[Principal]

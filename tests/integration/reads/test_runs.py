@@ -6,15 +6,9 @@ from typing import Any
 import pytest
 
 from app.domain.ids import parse_ulid
-from app.reads.runs import (
-    Count,
-    RunFilter,
-    count_newer,
-    list_mark,
-    list_runs,
-    parse_search,
-    rows_by_id,
-)
+from app.reads.filters import Choice, RunFilter
+from app.reads.runs import count_newer, list_mark, list_runs, parse_search, rows_by_id
+from app.reads.usage import Count, count_tabs, histogram
 from app.store.db import tenant
 from tests import world
 
@@ -29,10 +23,13 @@ async def showcase(owner: Any, ours: Any, theirs: Any) -> Any:
 async def test_every_run_is_listed_with_the_state_people_know(page_pool: Any, ours: Any, showcase: Any) -> None:
     async with tenant(page_pool, ours.account_id) as connection:
         page = await list_runs(connection, ours.environment_id, RunFilter())
+        counts = await count_tabs(connection, ours.environment_id, RunFilter(last="24h"), page.now)
+        slow = await count_tabs(connection, ours.environment_id, RunFilter(), page.now)
     assert {r.ulid: r.state for r in page.rows} == {story.ulid: name for name, story in showcase.items()}
     assert [r.ulid for r in page.rows] == sorted((r.ulid for r in page.rows), reverse=True)
-    assert page.counts["all"] == Count(7, is_cut=False)
-    assert {tab: c.value for tab, c in page.counts.items() if tab != "all"} == {
+    assert counts["all"] == Count(7, is_cut=False)
+    assert counts == slow
+    assert {tab: c.value for tab, c in counts.items() if tab != "all"} == {
         "running": 2, "waiting": 1, "queued": 1, "failed": 1, "completed": 1, "cancelled": 1,
     }  # fmt: skip
 
@@ -48,9 +45,12 @@ async def test_every_run_is_listed_with_the_state_people_know(page_pool: Any, ou
 )
 async def test_a_tab_lists_what_it_counts(page_pool: Any, ours: Any, showcase: Any, tab: Any, names: Any) -> None:
     async with tenant(page_pool, ours.account_id) as connection:
-        page = await list_runs(connection, ours.environment_id, RunFilter(tab=tab))
+        page = await list_runs(connection, ours.environment_id, RunFilter(Choice((tab,))))
+        others = await list_runs(connection, ours.environment_id, RunFilter(Choice((), (tab,))))
+        counts = await count_tabs(connection, ours.environment_id, RunFilter(Choice((tab,)), last="1h"), page.now)
     assert {r.ulid for r in page.rows} == {showcase[name].ulid for name in names}
-    assert page.counts[tab].value == len(names)
+    assert {r.ulid for r in others.rows} == {s.ulid for name, s in showcase.items() if name not in names}
+    assert counts[tab].value == len(names)
 
 
 async def test_pages_follow_each_other_without_gap_or_double(owner: Any, page_pool: Any, ours: Any) -> None:
@@ -87,15 +87,51 @@ async def test_filters_by_function_and_time_narrow_rows_and_counts_alike(
     page_pool: Any, ours: Any, showcase: Any
 ) -> None:
     story = showcase["failed"]
-    wanted = RunFilter(functions=(story.function.slug,))
+    wanted = RunFilter(functions=Choice((story.function.slug,)), last="24h")
+    others = RunFilter(functions=Choice((), (story.function.slug,)), last="24h")
+    of_app = RunFilter(apps=Choice(("shop",)), last="24h")
     async with tenant(page_pool, ours.account_id) as connection:
         by_function = await list_runs(connection, ours.environment_id, wanted)
-        recent = await list_runs(connection, ours.environment_id, RunFilter(last="15m"))
-        hour = await list_runs(connection, ours.environment_id, RunFilter(last="1h"))
+        rest = await list_runs(connection, ours.environment_id, others)
+        shop = await list_runs(connection, ours.environment_id, of_app)
+        now = by_function.now
+        for wanted_one, page in ((wanted, by_function), (others, rest), (of_app, shop)):
+            counts = await count_tabs(connection, ours.environment_id, wanted_one, now)
+            bars = await histogram(connection, ours.environment_id, wanted_one, now)
+            assert counts["all"].value == len(page.rows) == sum(b.total for b in bars)
     assert [r.ulid for r in by_function.rows] == [story.ulid]
-    assert by_function.counts["all"].value == 1
-    assert recent.counts["all"].value == len(recent.rows)
-    assert hour.counts["all"].value == 7
+    assert len(rest.rows) == 6
+    assert {r.app_name for r in shop.rows} == {"shop"}
+
+
+async def test_a_bar_holds_the_runs_its_link_leads_to(owner: Any, page_pool: Any, ours: Any) -> None:
+    function = await world.make_function(owner, ours)
+    now = await owner.fetchval("select clock()")
+    for minutes in (3, 3, 61, 300, 1300):
+        await world.order_failed(function, now - timedelta(minutes=minutes)).save(owner)
+    await world.order_waiting(function, now - timedelta(minutes=61)).save(owner)
+    async with tenant(page_pool, ours.account_id) as connection:
+        bars = await histogram(connection, ours.environment_id, RunFilter(last="24h"), now)
+        for bar in bars:
+            narrow = RunFilter(since=bar.since, until=bar.until)
+            page = await list_runs(connection, ours.environment_id, narrow)
+            assert len(page.rows) == bar.total
+            assert sum(r.state == "failed" for r in page.rows) == bar.failed
+    assert len(bars) == 72
+    assert sum(b.failed for b in bars) == 5
+    assert sum(b.open for b in bars) == 1
+
+
+async def test_failures_alike_differ_in_numbers_only(owner: Any, page_pool: Any, ours: Any) -> None:
+    function = await world.make_function(owner, ours)
+    now = await owner.fetchval("select clock()")
+    told = []
+    for n, message in enumerate(("order 1 is gone", "order 22 is gone", "no such order")):
+        story = world.Story(function, now - timedelta(seconds=n)).begin()
+        told.append(await story.fail(world.error("Gone", message)).save(owner))
+    async with tenant(page_pool, ours.account_id) as connection:
+        page = await list_runs(connection, ours.environment_id, RunFilter(alike=told[0].id))
+    assert [r.ulid for r in page.rows] == [told[0].ulid, told[1].ulid]
 
 
 async def test_another_account_sees_nothing_even_with_the_right_ids(
@@ -117,7 +153,7 @@ async def test_new_runs_are_counted_above_the_newest_row(owner: Any, page_pool: 
     await world.order_queued(function, page.now + timedelta(seconds=1)).save(owner)
     async with tenant(page_pool, ours.account_id) as connection:
         assert await count_newer(connection, ours.environment_id, RunFilter(), parse_ulid(page.newest)) == 1
-        failed = RunFilter(tab="failed")
+        failed = RunFilter(Choice(("failed",)))
         assert await count_newer(connection, ours.environment_id, failed, parse_ulid(page.newest)) == 0
         assert await list_mark(connection, ours.environment_id) != mark
 

@@ -51,7 +51,9 @@ def test_what_was_set_is_no_default_and_the_rest_is() -> None:
     assert told["Batching"].value == "up to 10 events within 5 s"
     assert [name for name, setting in told.items() if not setting.is_default] == ["Batching", "Batch condition"]
     assert all(setting.help.endswith(".") for setting in told.values())
-    assert [(t.kind, t.text, t.jitter) for t in triggers_of(config)] == [("cron", "0 9 * * *", "30 s")]
+    assert [(t.kind, t.text, t.jitter, t.next) for t in triggers_of(config)] == [("cron", "0 9 * * *", "30 s", ())]
+    (due,) = triggers_of(config, datetime(2026, 11, 23, 14, 30, tzinfo=UTC))
+    assert [(at.day, at.hour) for at in due.next] == [(24, 9), (25, 9), (26, 9)]
 
 
 @pytest.mark.parametrize("raw", ["", "{", "null", '"\\ud800"'])

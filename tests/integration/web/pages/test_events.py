@@ -233,3 +233,25 @@ async def test_a_filter_answers_htmx_with_list_and_poll_only(ada: Any, owner: An
     answer = await ada.get("/events?internal=1", **PARTIAL)
     assert "<html" not in answer.text
     assert re.findall(r'hx-partial hx-target="#(\w+)"', answer.text) == ["changes"]
+
+
+async def test_a_skipped_run_is_one_line_and_a_batch_leads_to_its_run(ada: Any, owner: Any) -> None:
+    skipping = await store_function(owner, ada.tenant, "charge")
+    batching = await store_function(owner, ada.tenant, "report")
+    now = await owner.fetchval("select clock()")
+    skipped = await world.order_queued(skipping, now).save(owner)
+    await owner.execute(
+        "update runs set status = 'skipped', error_code = 'singleton', ended_at = clock() where id = $1", skipped.id
+    )
+    batch = await world.order_completed(batching, now - timedelta(seconds=9)).save(owner)
+    for function, outcome, run in ((skipping, "singleton", skipped), (batching, "batched", batch)):
+        await owner.execute(
+            "insert into dispositions (environment_id, event_id, function_id, account_id, outcome, run_id)"
+            " values ($1, $2, $3, $4, $5, $6)",
+            ada.tenant.environment_id, skipped.event_id, function.id, ada.tenant.account_id, outcome, run.id,
+        )  # fmt: skip
+    page = (await ada.get(f"/events/{to_ulid(skipped.event_id)}")).text
+    assert page.count(f"/runs/{skipped.ulid}") == 1
+    assert "it allows one at a time" in page
+    assert f"/runs/{batch.ulid}" in page
+    assert "It is part of this batch." in page

@@ -174,7 +174,7 @@ async def test_a_pause_is_seen_by_the_engine_told_on_the_page_and_ends(
     catalogue, scope = Catalogue(engine_pool, no_keys), scope_of(ada.made)
     version = await owner.fetchval("select catalogue_version from environments where id = $1", scope.environment_id)
     consequences = (await ada.get("/functions/shop-charge/pause")).text
-    assert "Runs that exist go on" in consequences
+    assert "Runs that exist: 0 running" in consequences
     assert (await ada.post("/functions/shop-charge/pause", reason="card network is down")).status_code == 303
     view = await catalogue.view(scope, version + 1)
     assert next(iter(view.functions.values())).function.is_paused
@@ -238,3 +238,24 @@ async def test_settings_nobody_can_read_do_not_break_the_pages(ada: Any, owner: 
     await owner.execute("update functions set config = $2 where id = $1", function.id, stored)
     for path in ("/functions", "/functions/shop-odd", "/functions/shop-odd/config"):
         assert (await ada.get(path)).status_code == 200
+
+
+async def test_a_pause_may_cancel_the_runs_that_exist_and_a_resume_lets_them_be(ada: Any, owner: Any) -> None:
+    await store_function(owner, ada.tenant, "charge")
+    orders = (
+        "select due_at - clock() > interval '6 days' as is_late, deleted_at is not null as is_withdrawn"
+        " from cancellations where account_id = $1 order by created_at"
+    )
+    await ada.post("/functions/shop-charge/pause", runs="keep")
+    await ada.post("/functions/shop-charge/resume")
+    await ada.post("/functions/shop-charge/pause", runs="cancel")
+    rows = [tuple(row) for row in await owner.fetch(orders, ada.tenant.account_id)]
+    assert rows == [(None, True), (False, False)]
+
+
+async def test_a_schedule_tells_when_it_is_due_next_unless_it_is_paused(ada: Any, owner: Any) -> None:
+    await store_function(owner, ada.tenant, "nightly", triggers=[{"cron": "0 9 * * *"}])
+    text = (await ada.get("/functions/shop-nightly")).text
+    assert len(re.findall(r'<time datetime="\d{4}-\d\d-\d\dT09:00:00\.000Z"', text)) == 3
+    await ada.post("/functions/shop-nightly/pause")
+    assert "09:00:00.000Z" not in (await ada.get("/functions/shop-nightly")).text

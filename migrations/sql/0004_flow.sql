@@ -1,4 +1,4 @@
--- Flow control. Two kinds of counters (docs/adr/0009-where-flow-control-counts.md): `gates` stand before a run exists and
+-- Flow control. Two kinds of counters (docs/adr/0011-where-flow-control-counts.md): `gates` stand before a run exists and
 -- are changed in the transaction that reacts to an event; `flow_keys` stand before a lease and are changed in the
 -- transaction that leases.
 

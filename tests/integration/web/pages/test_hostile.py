@@ -1,0 +1,115 @@
+"""Whatever a tenant stores, on every page that shows it: as text, bounded, and never a way out of the page."""
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from httpx import ASGITransport, AsyncClient
+
+from tests import world
+from tests.page_app import make_app
+from tests.world import step_key
+
+RUNS = "/env/production/runs"
+SCRIPT = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
+BIDI = "safe\u202egnp.exe"
+PAYLOADS: dict[str, Any] = {
+    "scripts": {SCRIPT: SCRIPT, "hx": "<hx-partial hx-target='#main'>", "style": "<style>*{display:none}</style>"},
+    "bidi": {BIDI: [BIDI, "\u2066\u2069\u200f"]},
+    "a megabyte": {"text": "x" * 1_000_000},
+    "many members": {f"key-{n}": n for n in range(20_000)},
+    "nul": {"text": "a\u0000b", "lone": "\ud800"},
+}
+
+
+@pytest.fixture
+async def client(page_pool: Any, ours: Any) -> Any:
+    app: Any = make_app(page_pool, ours)
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://testserver") as client:
+        yield client
+
+
+async def told(owner: Any, ours: Any, value: Any, memo: str | None = None) -> world.Story:
+    """Write a failed run with one completed step whose input and output are the value."""
+    function = await world.make_function(owner, ours)
+    now = await owner.fetchval("select clock()")
+    story = world.Story(function, now - timedelta(minutes=1), event_data=value).begin()
+    story.call("step", 20).settle("step", output=value, given=value, memo=memo)
+    failure = world.error(SCRIPT, BIDI, "\n".join([SCRIPT, BIDI] * 200))
+    return await story.fail(failure).save(owner)
+
+
+def check(text: str) -> None:
+    """No markup of the tenant's, no hidden characters outside of what the copy button takes."""
+    assert "<script>alert" not in text
+    assert "<img" not in text
+    assert "<style>" not in text
+    assert "<hx-partial hx-target='#main'" not in text
+
+
+@pytest.mark.parametrize("name", PAYLOADS)
+async def test_a_payload_is_text_and_bounded_on_every_tab(owner: Any, client: Any, ours: Any, name: str) -> None:
+    story = await told(owner, ours, PAYLOADS[name])
+    for path in (RUNS, f"{RUNS}/{story.ulid}", f"{RUNS}?status=failed&alike={story.ulid}"):
+        answer = await client.get(path)
+        assert answer.status_code == 200
+        check(answer.text)
+    for step in ("run", step_key("step")):
+        for tab in ("error", "input", "output", "details"):
+            answer = await client.get(f"{RUNS}/{story.ulid}?step={step}&tab={tab}")
+            assert answer.status_code == 200
+            check(answer.text)
+            assert len(answer.content) <= 400 * 1024, (name, step, tab)
+
+
+async def test_deep_nesting_neither_breaks_nor_swells_the_page(owner: Any, client: Any, ours: Any) -> None:
+    deep = '{"data":' + "[" * 5000 + "]" * 5000 + "}"
+    story = await told(owner, ours, {"fine": True}, memo=deep)
+    for tab in ("output", "input", "details"):
+        answer = await client.get(f"{RUNS}/{story.ulid}?step={step_key('step')}&tab={tab}")
+        assert answer.status_code == 200
+        assert len(answer.content) <= 400 * 1024
+
+
+async def test_a_large_payload_is_cut_and_can_be_had_whole_as_a_file(owner: Any, client: Any, ours: Any) -> None:
+    story = await told(owner, ours, PAYLOADS["a megabyte"])
+    text = (await client.get(f"{RUNS}/{story.ulid}?step={step_key('step')}&tab=output")).text
+    assert "Only the first part is shown" in text
+    path = f"{RUNS}/{story.ulid}/payload?step={step_key('step')}&part=output"
+    assert path.replace("&", "&amp;") in text
+    file = await client.get(path)
+    assert file.headers["content-disposition"].startswith("attachment; filename=")
+    assert file.headers["content-type"] == "application/octet-stream"
+    assert file.headers["x-content-type-options"] == "nosniff"
+    assert json.loads(file.text) == PAYLOADS["a megabyte"]
+
+
+async def test_files_of_others_and_of_nothing_are_not_found(
+    owner: Any, client: Any, ours: Any, theirs: Any, page_pool: Any
+) -> None:
+    story = await told(owner, theirs, {"secret": 1})
+    mine = await told(owner, ours, {"mine": 1})
+    for path in (
+        f"{story.ulid}/payload?step=run&part=input",
+        f"{story.ulid}/payload?step={step_key('step')}&part=output",
+        f"{mine.ulid}/payload?step=nothing&part=output",
+        f"{mine.ulid}/payload?step=run&part=password",
+        "nonsense/payload",
+        f"{story.ulid}/steps",
+    ):
+        assert (await client.get(f"{RUNS}/{path}")).status_code == 404, path
+    assert json.loads((await client.get(f"{RUNS}/{mine.ulid}/payload?step=run&part=input")).text)["data"] == {"mine": 1}
+
+
+async def test_hostile_addresses_are_answered_calmly(owner: Any, client: Any, ours: Any) -> None:
+    story = await told(owner, ours, {})
+    for query in (
+        "from=9999-99-99", "from=0001-01-01T00:00", "to=-1", "from=2026-01-01T00:00&to=2025-01-01T00:00",
+        "status=<script>", "fn=%00", "alike=zzz", "bulk=01KAQ7M4VXE8T2R6H9BZC3WDNP", "last=1e9d", "size=1e3",
+    ):  # fmt: skip
+        answer = await client.get(f"{RUNS}?{query}")
+        assert answer.status_code == 200, query
+        check(answer.text)
+    for query in ("after=-5", "after=999999", "group=<script>", "rows=99999999999", "kind=<b>", "q=%00&failed=2"):
+        assert (await client.get(f"{RUNS}/{story.ulid}/steps?{query}")).status_code == 200, query
