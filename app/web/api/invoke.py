@@ -2,6 +2,7 @@
 
 import time
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from litestar import Request, Response, Router, post
@@ -9,9 +10,10 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from app.domain.event import read_invoke
-from app.domain.ids import to_ulid
+from app.domain.ids import FunctionId, to_ulid
 from app.domain.limits import PLANS
 from app.domain.scope import Scope
+from app.engine.catalogue import EnvironmentView, KnownFunction
 from app.web.api.bearer import WITH_KEY
 from app.web.api.ids import NotFound
 from app.web.site import Site
@@ -26,17 +28,29 @@ async def invoke(
 ) -> Response[bytes]:
     """Store the invoked event; its runs are found by its id. The same seed header again starts nothing twice."""
     view = await site.catalogue.view(tenant_scope)
-    if slug not in view.by_slug:
-        raise NotFound(f"could not find function with ID: {slug}")
+    known = view.by_slug.get(slug) or _by_id(view, slug)
+    if known is None:
+        raise NotFound("function not found")
     body = await request.body()
     event = read_invoke(
-        body, slug, max_event_bytes=PLANS["self_hosted"].event_bytes, received_ms=time.time_ns() // 1_000_000
+        body,
+        known.function.slug,
+        max_event_bytes=PLANS["self_hosted"].event_bytes,
+        received_ms=time.time_ns() // 1_000_000,
     )
     (event_id,) = await site.events.add(
         tenant_scope, [event], seed=request.headers.get("x-inngest-event-id-seed"), body=body, start=0
     )
     answer = {"id": to_ulid(event_id), "status": 200}
     return Response(msgspec.json.encode(answer), media_type="application/json")
+
+
+def _by_id(view: EnvironmentView, text: str) -> KnownFunction | None:
+    try:
+        known = view.functions.get(FunctionId(UUID(text)))
+    except ValueError:
+        return None
+    return None if known is None or known.is_archived else known
 
 
 ROUTER = Router(path="/", dependencies=WITH_KEY, route_handlers=[invoke])

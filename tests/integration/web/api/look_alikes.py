@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from app.domain.event import NewEvent
@@ -9,6 +10,7 @@ from app.domain.flow.lanes import lane_of
 from app.domain.ids import RunId, derive_run_id, to_ulid
 from app.domain.scope import Scope
 from app.engine.ingest import Ingest
+from app.engine.orders import insert
 from app.engine.sync import function_id_of, register
 from app.store.db import Pool
 from tests.integration.accounts.world import new_tenant, scope_of
@@ -27,6 +29,7 @@ class LookAlike:
     event_id: str
     run_id: str
     ended_run_id: str
+    order_id: str
 
     @property
     def bearer(self) -> dict[str, str]:
@@ -34,13 +37,14 @@ class LookAlike:
         return {"authorization": f"Bearer {self.signing_key}"}
 
     def id_of(self, kind: str) -> str:
-        """What stands in a path for `run`, `ended`, `event`, `app` or `function`."""
+        """What stands in a path for `run`, `ended`, `event`, `app`, `function` or `order`."""
         return {
             "run": self.run_id,
             "ended": self.ended_run_id,
             "event": self.event_id,
             "app": self.app_id,
             "function": self.function_id,
+            "order": self.order_id,
         }[kind]
 
     @property
@@ -69,7 +73,27 @@ async def look_alike(database: str, pool: Pool) -> LookAlike:
         to_ulid(event_id),
         to_ulid(open_run),
         to_ulid(ended_run),
+        await _order(pool, scope, registered.app_id),
     )
+
+
+async def _order(pool: Pool, scope: Scope, app_id: UUID) -> str:
+    """An order to cancel runs of long ago, which there are none of."""
+    async with pool.acquire() as connection:
+        row = await insert(
+            connection,
+            scope,
+            app_id=app_id,
+            function_id=function_id_of(scope, "shop-order"),
+            slug="shop-order",
+            app_name="shop",
+            after=None,
+            before=datetime(2020, 1, 1, tzinfo=UTC),
+            expression=None,
+            cause="api",
+            due_at=None,
+        )
+    return to_ulid(row["id"])
 
 
 async def _run(pool: Pool, scope: Scope, event_id: UUID, app_id: UUID, is_ended: bool) -> RunId:

@@ -21,6 +21,7 @@ UNKNOWN = {
     "run": "01K0000000000000000000000A",
     "ended": "01K0000000000000000000000A",
     "event": "01K0000000000000000000000B",
+    "order": "01K0000000000000000000000C",
 }
 UNKNOWN |= {"app": "00000000-0000-4000-8000-000000000000", "function": "00000000-0000-4000-8000-000000000000"}
 MALFORMED = ("x", "%00", "%2E%2E", "Z" * 26, "01K0000000000000000000000%F0%9F%92%A9", "a" * 600, "%27%20or%201=1--")
@@ -139,6 +140,22 @@ ROUTES = {
     "GET /v1/runs/{run_id}/explain": Route(_RUN),
     "DELETE /v1/runs/{run_id}": Route(_ENDED),
     "GET /v1/apps/{app_name}/functions": Route(_APP),
+    "POST /invoke/{slug}": Route(
+        {"slug": "function"},
+        body={"data": {"n": 1}},
+        refuses=((b"{", "json_invalid"), (b"[]", "body_not_event"), (b'{"data":[]}', "event_data_invalid")),
+    ),
+    "POST /v1/signals": Route(
+        body={"signal": "nobody", "data": 1},
+        status=404,  # Nobody waits.
+        refuses=((b"{", "json_invalid"), (b"[]", "field_invalid"), (b'{"signal":7}', "field_invalid")),
+    ),
+    "GET /v1/cancellations": Route(),
+    "POST /v1/cancellations": Route(
+        body={"function_id": "shop-order", "started_before": "2020-01-01T00:00:00Z"},
+        refuses=((b"{", "json_invalid"), (b"[]", "field_invalid"), (b'{"function_id":"shop-order"}', "field_invalid")),
+    ),
+    "DELETE /v1/cancellations/{order_id}": Route({"order_id": "order"}),
     "POST /v1/checkpoint/{run_id}/async": Route(
         _RUN, body=_CHECKPOINT, refuses=((b"{", "checkpoint_invalid"), (b"[]", "checkpoint_invalid"), (b"", "checkpoint_invalid"))
     ),
