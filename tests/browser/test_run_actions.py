@@ -159,7 +159,10 @@ async def test_windows_load_when_they_are_scrolled_to_and_equal_steps_unfold(
     await page.goto(f"{place.url}/env/production/runs/{story.ulid}")
     many = page.locator(".tl .nm", has_text="row")
     await expect(many).to_contain_text("×70")
-    await page.locator(".windows .window").last.scroll_into_view_if_needed()
+    assert await page.locator(".tl .nm", has_text="step-449").count() == 0
+    for _ in range(3):
+        await page.keyboard.press("End")
+        await page.wait_for_load_state("networkidle")
     await expect(page.locator(".tl .nm", has_text="step-449")).to_be_visible(timeout=15_000)
     await page.goto(f"{place.url}/env/production/runs/{story.ulid}")
     await page.get_by_role("button", name="Steps named row").click()
