@@ -95,7 +95,7 @@ async def test_a_function_shows_its_runs_by_status_and_links_to_them(ada: Any, o
     assert text.count('<li><span class="st') == 10
     assert "WarehouseTimeout" in text
     assert failed.ulid in re.sub(r'<span class="sr"> |</span>', "", text)
-    assert 'href="/env/production/runs?fn=shop-charge&last=any&status=failed"' in text
+    assert 'href="/env/production/runs?fn=shop-charge&amp;last=any&status=failed"' in text
 
 
 async def test_every_setting_is_told_with_its_default_marked(ada: Any, owner: Any) -> None:
