@@ -1,8 +1,8 @@
 """A real browser on the real pages: one Chromium for all tests of this folder, one server per module."""
 
 import asyncio
+import fcntl
 import os
-import shutil
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -21,15 +21,27 @@ from app.engine import bulk
 from app.engine.clock import DatabaseClock
 from app.store.db import open_engine_pool, open_page_pool
 from tests import world
+from tests.browser.chromium import find
 from tests.page_app import make_app
 
 AXE = Path(__file__).resolve().parents[1] / "vendor/axe-core-4.14.1/axe.min.js"
 _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
 
 
-def find_chromium() -> str | None:
-    """Give the browser to use: the one named by CHROMIUM, or the first on the path."""
-    return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+#: Widths and themes that axe looks at: all four in full size, one of each otherwise.
+_EVERY_LOOK = [(width, theme) for width in (1440, 390) for theme in ("light", "dark")]
+LOOKS = _EVERY_LOOK if os.environ.get("STEPWELL_TEST_SIZE") == "full" else [(1440, "light"), (390, "dark")]
+
+
+@pytest.fixture(scope="session")
+def chromium(servers_folder: Path) -> Path:
+    """Give the browser to use: the one named by CHROMIUM, or one that is found or fetched, by one process at a time."""
+    named = os.environ.get("CHROMIUM")
+    if named:
+        return Path(named)
+    with (servers_folder / "chromium.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return find().path
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +108,10 @@ def place(database: str) -> Iterator[Place]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    """Give a Chromium. There is none on a machine without one: the tests then fail and say so."""
-    program = find_chromium()
-    assert program is not None, "no Chromium found: install one, or name it in CHROMIUM"
+async def browser(chromium: Path) -> AsyncIterator[Browser]:
+    """Give a Chromium. Where none can be had, the tests fail and say what was tried."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=program, args=_ARGUMENTS)
+        browser = await playwright.chromium.launch(executable_path=chromium, args=_ARGUMENTS)
         yield browser
         await browser.close()
 

@@ -28,14 +28,13 @@ from app.engine.engine import Engine, EngineSettings
 from app.main import create_app
 from app.store.db import open_engine_pool
 from tests import world
-from tests.browser.conftest import AXE
+from tests.browser.conftest import AXE, LOOKS
 from tests.integration.web.pages.people import HOSTILE, AppStandIn, config, store_event, store_function
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 URL = "http://app.test/api/inngest"
 SDK = {"x-inngest-sdk": "inngest-js:v3.54.2", "x-inngest-framework": "express", "x-inngest-req-version": "1"}
-LOOKS = [(width, theme) for width in (1440, 390) for theme in ("light", "dark")]
 DEV = world.Tenant(
     DEV_ACCOUNT_ID, "Development", DEV_ENVIRONMENT_ID, "dev", "Development", "dev", UserId(derive_uuid("nobody")), ""
 )

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, StorageState, expect
 
-from tests.browser.conftest import AXE
+from tests.browser.conftest import AXE, LOOKS
 from tests.protocol.server import PASSWORD, Server, Tenant, running_server
 from tests.servers import TestServers, cloned_database
 
@@ -18,7 +18,6 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)
 
 #: The number of a Valkey database that no other fixture empties.
 _REDIS = 41
-LOOKS = [(width, theme) for width in (1440, 390) for theme in ("light", "dark")]
 EVENTS, SIGNING, START = (f"/env/production/{path}" for path in ("keys/events", "keys/signing", "start"))
 
 

@@ -8,13 +8,10 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests import world
-from tests.browser.conftest import AXE, Place
+from tests.browser.conftest import AXE, LOOKS, Place
 from tests.world import step_key
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-LOOKS = [(width, theme) for width in (1440, 390) for theme in ("light", "dark")]
 
 
 def addresses(place: Place) -> dict[str, str]:
