@@ -23,12 +23,18 @@ _WORLD = re.compile(r"tests/protocol/[^\[]*\[(\w+-\w+)")
 class _Scheduling(LoadGroupScheduling):  # type: ignore[misc]
     """Sends all protocol cases of one SDK and mode to one process, which starts their server and apps once.
 
+    Modules of the browser stay together too: their tests share one server, and some are a walk in several parts.
+
     The plugin's own groups do not work: it writes them into a private name of the test that pytest 9.2 no longer reads.
     """
 
     def _split_scope(self, nodeid: str) -> str:
         world = _WORLD.match(nodeid)
-        return f"protocol {world[1]}" if world else str(super()._split_scope(nodeid))
+        if world:
+            return f"protocol {world[1]}"
+        if nodeid.startswith("tests/browser/"):
+            return nodeid.partition("::")[0]
+        return str(super()._split_scope(nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)
