@@ -10,7 +10,8 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 RUN := .venv/bin/python
-PROCESSES ?= 2
+# More than the cores: much of the time goes by waiting for children and browsers.
+PROCESSES ?= 3
 
 .PHONY: help
 help: ## list the targets

@@ -28,7 +28,7 @@ from app.engine.engine import Engine, EngineSettings
 from app.main import create_app
 from app.store.db import open_engine_pool
 from tests import world
-from tests.browser.conftest import AXE, LOOKS
+from tests.browser.conftest import AXE, LOOKS, looked_at
 from tests.integration.web.pages.people import HOSTILE, AppStandIn, config, store_event, store_function
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -293,7 +293,7 @@ async def test_axe_finds_nothing_and_nothing_scrolls_sideways(
     await context.add_cookies([{"name": "theme", "value": theme, "url": live.url}])
     found = {}
     addresses = {name: live.at(path) for name, path in live.shown.items()} | {"components": f"{live.url}/dev/ui"}
-    for name, address in addresses.items():
+    for name, address in looked_at(addresses, theme).items():
         page = await context.new_page()
         await page.goto(address)
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
