@@ -84,11 +84,6 @@ class HotRun:
         edited = [(key, b'{"input":' + given + b"}") for key, given in self.inputs.items() if key not in self.memos]
         return [*self.memos.items(), *edited]
 
-    @property
-    def bytes_held(self) -> int:
-        """Roughly what it costs to keep, for the memory bound."""
-        return self.run.state_bytes + 1024
-
 
 def hot_run(row: Any, retry_delay: timedelta | None) -> HotRun:
     """Build it from a row of `load` (sql/lease.sql). `retry_delay` is the fixed delay of dev and tests, or None."""

@@ -21,7 +21,7 @@ import asyncio
 import logging
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -35,7 +35,7 @@ from app.domain.run import errors
 from app.domain.run.advance import advance
 from app.domain.run.effects import Effect, Ignore
 from app.domain.run.fold import fold_all
-from app.domain.run.happenings import CancelRequested, Happening, Replied
+from app.domain.run.happenings import Happening, Replied
 from app.domain.run.state import CALLS, Run, StepState
 from app.domain.scope import Scope
 from app.engine import pause_points
@@ -582,14 +582,3 @@ async def change_run(
         await commit(connection, batch, uuid.uuid4())
     await pause_points.reached("change.committed", [run_id])
     return entry
-
-
-async def cancel_runs(pool: Pool, run_ids: Iterable[RunId], cause: str, *, clock: DatabaseClock) -> list[Entry]:
-    """Cancel each run in a transaction of its own; ended and unknown ones are passed by."""
-    done: list[Entry] = []
-    for run_id in run_ids:
-        try:
-            done.append(await change_run(pool, run_id, CancelRequested(cause), clock=clock))
-        except (RunUnknown, RunEnded):
-            continue
-    return done

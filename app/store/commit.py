@@ -97,11 +97,7 @@ class Won:
 
 
 def _statement(batch: Batch) -> Statement:
-    parts = ["guard"]
-    if batch.steps:
-        parts += ["steps", "run_with_steps"]
-    else:
-        parts.append("run_without_steps")
+    parts = ["guard", "steps" if batch.steps else "no_steps", "run"]
     if not batch.hand_over:
         parts.append("no_hand_over")
     parts += [p for p in _PARTS if p != "steps" and getattr(batch, p)]

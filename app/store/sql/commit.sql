@@ -47,23 +47,13 @@ with e as materialized (
   select run_id, count(*)::int as count from put_steps where memo_order is not null group by run_id
 )
 
--- name: run_with_steps
+-- name: no_steps
+, settled as materialized (select null::uuid as run_id, 0 as count where false)
+
+-- name: run
 , put_runs as (
   update runs r set version = r.version + 1, commit_id = :commit_id::uuid,
     completed = r.completed + coalesce((select s.count from settled s where s.run_id = r.id), 0),
-    status = coalesce(e.status, r.status), request_version = coalesce(e.request_version, r.request_version),
-    is_planned = coalesce(e.is_planned, r.is_planned), pending = coalesce(e.pending, r.pending),
-    group_key = case when e.pending is null then r.group_key else e.group_key end,
-    discoveries = coalesce(e.discoveries, r.discoveries), state_bytes = r.state_bytes + e.bytes,
-    started_at = case when e.starts then coalesce(r.started_at, clock()) else r.started_at end,
-    ended_at = case when e.ends then clock() end, error_code = e.error_code, error_name = e.error_name,
-    error_message = e.error_message
-  from win w join e on e.n = w.n where r.id = w.id
-)
-
--- name: run_without_steps
-, put_runs as (
-  update runs r set version = r.version + 1, commit_id = :commit_id::uuid,
     status = coalesce(e.status, r.status), request_version = coalesce(e.request_version, r.request_version),
     is_planned = coalesce(e.is_planned, r.is_planned), pending = coalesce(e.pending, r.pending),
     group_key = case when e.pending is null then r.group_key else e.group_key end,

@@ -39,7 +39,7 @@ async def test_a_statement_of_a_file_is_prepared_by_the_engine_role(
 
 @pytest.mark.parametrize("steps", [True, False])
 async def test_every_pair_of_parts_makes_a_commit_statement(engine_connection: Any, steps: bool) -> None:
-    start = ("guard", "steps", "run_with_steps") if steps else ("guard", "run_without_steps")
+    start = ("guard", "steps" if steps else "no_steps", "run")
     for leases in ("hand_over", "no_hand_over"):
         for pair in itertools.combinations(OPTIONAL, 2):
             await engine_connection.prepare(joined("commit", (*start, leases, *pair, "answer")).sql)
