@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from app.domain.ids import EnvironmentId, RunId, to_ulid
-from app.reads.timeline import ItemFacts
+from app.reads.timeline.facts import ItemFacts
 from app.store.db import Connection
 
 MOST_ALIKE = 1000

@@ -17,8 +17,11 @@ from litestar.params import FromPath, FromQuery, HeaderParameter
 from litestar.response import Stream, Template
 
 from app.domain.ids import RunId, parse_ulid, to_ulid
-from app.reads.run_page import Detail, RunPage, load_detail, load_payload, load_run, run_version
-from app.reads.timeline import FIRST_ROWS, StepFilter, dom_id, window
+from app.reads.run_page import RunPage, load_run, run_version
+from app.reads.step_panel import Detail, load_detail
+from app.reads.stored import load_payload
+from app.reads.timeline.build import FIRST_ROWS, window
+from app.reads.timeline.rows import StepFilter, dom_id
 from app.store.accounts import Environment
 from app.store.db import Pool, tenant
 from app.web.guards import Principal

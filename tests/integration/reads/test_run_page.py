@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from app.reads.run_page import LARGEST, load_detail, load_run, run_version
+from app.reads.run_page import load_run, run_version
+from app.reads.step_panel import load_detail
+from app.reads.stored import LARGEST
 from app.store.db import tenant
 from tests import world
 from tests.world import step_key

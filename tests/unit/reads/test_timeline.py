@@ -3,7 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from app.reads.timeline import CallFacts, Facts, ItemFacts, RunFacts, StepFacts, build, dom_id, run_state
+from app.reads.timeline.build import build
+from app.reads.timeline.drafts import run_state
+from app.reads.timeline.facts import CallFacts, Facts, ItemFacts, RunFacts, StepFacts
+from app.reads.timeline.rows import dom_id
 
 ZERO = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
