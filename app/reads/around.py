@@ -5,11 +5,13 @@ newest are looked at.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from app.domain.flow.gcra import Pace, arrive
 from app.domain.ids import EnvironmentId, RunId, to_ulid
 from app.reads.timeline.facts import ItemFacts
 from app.store.db import Connection
@@ -38,6 +40,20 @@ class Alike:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueCause:
+    """What keeps due work of the run from being called. `kind`: paused, calls, runs or throttle; `key` "" for none.
+
+    `scope`: function, environment or account; of `limit` slots `used` are taken.
+    """
+
+    kind: str
+    key: str = ""
+    scope: str = ""
+    limit: int = 0
+    used: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Around:
     """`children` by the key of the step that invoked them; `replays` the oldest first."""
 
@@ -45,13 +61,14 @@ class Around:
     replays: tuple[Kin, ...] = ()
     children: dict[str, Kin] = field(default_factory=dict)
     alike: Alike | None = None
+    cause: QueueCause | None = None
 
 
 async def load_around(connection: Connection, environment_id: EnvironmentId, run_id: RunId) -> Around:
     """Everything at once, as JSON per kind; an ended run has no items."""
     record = await connection.fetchrow(
         f"""with run as materialized (
-              select id, function_id, status, error_name, error_message, ended_at from runs
+              select id, function_id, lane_id, status, error_name, error_message, ended_at from runs
               where id = $1 and environment_id = $2
             ), alike as (
               select x.id, x.queued_at, x.function_version from run r cross join lateral (
@@ -61,8 +78,23 @@ async def load_around(connection: Connection, environment_id: EnvironmentId, run
                 order by f.id desc limit {MOST_ALIKE + 1}) x
               where r.status = 'failed' and regexp_replace(left(coalesce(x.error_message, ''), 500), '[0-9]+', '0', 'g')
                 = regexp_replace(left(coalesce(r.error_message, ''), 500), '[0-9]+', '0', 'g')
+            ), held as (
+              -- All items of a run stand in one lane.
+              select json_agg(json_build_array(f.kind, k.key, k.scope, x.live,
+                case when f.kind <> 'throttle' and (k.cap_until is null or k.cap_until > clock())
+                  then coalesce(k.cap, f.cap) else f.cap end, k.tat, extract(epoch from f.every)) order by f.kind, k.id) as keys
+              from run r join lanes l on l.id = r.lane_id and l.is_gated
+              cross join unnest(l.flow_key_ids, l.limit_ids) as u (key_id, limit_id)
+              join flow_keys k on k.id = u.key_id join flow_limits f on f.id = u.limit_id
+              cross join lateral (select count(*)::int as live from slots s where s.flow_key_id = k.id) x
+              where r.ended_at is null and not exists (select from slots s where s.flow_key_id = k.id and s.lease_id = r.id)
+                and exists (select from items i where i.run_id = r.id and i.lease_id is null and i.due_at <= clock())
             )
             select
+              (select keys::text from held) as keys,
+              (select f.paused_at is not null from run r join functions f on f.id = r.function_id where r.ended_at is null) as is_paused,
+              (select status = 'queued' from run) as is_new,
+              clock() as now,
               (select json_agg(json_build_array(i.kind, i.step_key, i.attempt, i.due_at,
                  case when i.lease_id is not null then i.leased_at end))
                from (select i.* from run r join items i on i.run_id = r.id where r.ended_at is null limit {_MOST_ITEMS}) i
@@ -89,7 +121,21 @@ async def load_around(connection: Connection, environment_id: EnvironmentId, run
         tuple(Kin(_ulid(run), status) for run, status in _list(record["replays"])),
         children,
         alike,
+        QueueCause("paused") if record["is_paused"] else _cause(_list(record["keys"]), record["is_new"], record["now"]),
     )
+
+
+def _cause(keys: Sequence[Any], is_new: bool, now: datetime) -> QueueCause | None:
+    """The key that is full, a limit before a throttle, which only holds runs that have not begun."""
+    for kind, key, scope, used, limit, tat, every_s in keys:
+        if kind != "throttle":
+            if used >= limit:
+                return QueueCause(kind, key, scope, limit, used)
+        elif is_new and tat is not None:
+            pace = Pace(timedelta(seconds=every_s), limit)
+            if not arrive(pace, datetime.fromisoformat(tat), now).is_admitted:
+                return QueueCause("throttle", key, scope, limit + 1)
+    return None
 
 
 def _list(text: str | None) -> list[Any]:

@@ -3,6 +3,7 @@
     item, leased              calling        which worker has it, and whether that worker is alive
     item, due later           scheduled, retry, sleep
     item, due now             queued, or held by a limit: key, limit, what is used, by whom, place in the lane, earliest time
+    item of a paused function paused
     open wait                 wait_for_event with the events that came and did not match, wait_for_signal, invoke
 
 Answers are data in the order of the reader's interest; sentences are made by pages. Everything is read in the caller's
@@ -24,13 +25,17 @@ from app.store.named import fetch, named
 #: Holders of a key and events beside a wait that are named; counts are always whole.
 _HOLDERS = 10
 _EVENTS = 5
+#: Pieces of a run's future that are explained; a run of 1,000 parallel steps asks no more than one of these.
+MOST_REASONS = 20
 
 
-async def explain_run(connection: Connection, scope: Scope, run_id: RunId) -> dict[str, Any] | None:
+async def explain_run(
+    connection: Connection, scope: Scope, run_id: RunId, *, room: int = MOST_REASONS
+) -> dict[str, Any] | None:
     """What holds the run; None when there is no such run.
 
     `reasons` is [] only for a run that is over. Each has `kind`, most have `at` (the earliest time it can move, null when
-    that depends on others) and `step`.
+    that depends on others) and `step`. Of items and of waits `room` are explained; `left_out` counts the others.
     """
     rows = await fetch(connection, named("explain", "run"), environment=scope.environment_id, run=run_id)
     if not rows:
@@ -44,18 +49,19 @@ async def explain_run(connection: Connection, scope: Scope, run_id: RunId) -> di
         "is_function_removed": run["is_removed"],
         "now": _time(run["now"]),
         "reasons": [],
+        "left_out": 0,
     }
     if run["ended_at"] is not None:
         out["ended"] = {"at": _time(run["ended_at"]), "code": run["error_code"], "message": run["error_message"]}
         return out
     reasons = out["reasons"]
-    items = await fetch(connection, named("explain", "items"), run=run_id)
-    timeouts = {item["step_key"]: item["due_at"] for item in items if item["kind"] == "timeout"}
+    items = await fetch(connection, named("explain", "items"), run=run_id, room=room)
     for item in items:
-        if item["kind"] != "timeout":
-            reasons.append(await _item(connection, run, item))
-    for wait in await fetch(connection, named("explain", "waits"), run=run_id):
-        reasons.append(await _wait(connection, scope, wait, timeouts.get(wait["step_key"])))
+        reasons.append(await _item(connection, run, item))
+    waits = await fetch(connection, named("explain", "waits"), run=run_id, room=room)
+    for wait in waits:
+        reasons.append(await _wait(connection, scope, wait, wait["timeout"]))
+    out["left_out"] = sum(found[0]["total"] - len(found) for found in (items, waits) if found)
     if any(r["kind"] in ("queued", "concurrency", "runs") for r in reasons) and not run["workers"]:
         reasons.insert(0, {"kind": "no_worker", "at": None})
     return out
@@ -74,6 +80,8 @@ async def _item(connection: Connection, run: Any, item: Any) -> dict[str, Any]:
             # A dead worker's item is given back when its lease has run out.
             "at": None if is_alive else _time(item["lease_until"]),
         }
+    if item["is_parked"]:
+        return {"kind": "paused", **common, "at": None}
     if item["kind"] == "sleep":
         return {"kind": "sleep", **common, "at": _time(item["due_at"])}
     if item["due_at"] > now:
@@ -107,6 +115,7 @@ async def _held(connection: Connection, run: Any, item: Any, now: datetime) -> d
                 "holders": [
                     {
                         "run_id": to_ulid(h["run_id"]),
+                        "environment": h["environment"],
                         "function": h["slug"],
                         "step": h["step_name"],
                         "since": _time(h["taken_at"]),

@@ -10,12 +10,12 @@ from runs r join functions f on f.id = r.function_id join apps a on a.id = r.app
 where r.environment_id = :environment::uuid and r.id = :run::uuid
 
 -- name: items
--- The run's future, what is being done first.
-select i.id, i.key, i.kind, i.step_key, i.attempt, i.fence, i.due_at, i.lane_id, i.leased_at, i.worker_id, l.is_gated,
+-- The run's future, what is being done first; `total` counts what stands beyond the room, too.
+select count(*) over ()::int as total, i.held_due is not null as is_parked, i.id, i.key, i.kind, i.step_key, i.attempt, i.fence, i.due_at, i.lane_id, i.leased_at, i.worker_id, l.is_gated,
   w.lease_until, w.name as worker_name,
   (select s.name from steps s where s.run_id = i.run_id and s.step_key = i.step_key) as step_name
 from items i left join lanes l on l.id = i.lane_id left join workers w on w.id = i.worker_id
-where i.run_id = :run::uuid order by i.worker_id is null, i.due_at, i.key
+where i.run_id = :run::uuid and i.kind <> 'timeout' order by i.worker_id is null, i.due_at, i.key limit :room::int
 
 -- name: place
 -- How many due items stand before one in its lane.
@@ -36,16 +36,18 @@ cross join lateral (select count(*)::int as live from slots s where s.flow_key_i
 where l.id = :lane::uuid order by f.kind, k.id
 
 -- name: holders
-select s.run_id, s.taken_at, f.slug,
+select s.run_id, s.taken_at, f.slug, v.slug as environment,
   (select t.name from items i join steps t on t.run_id = i.run_id and t.step_key = i.step_key where i.id = s.item_id) as step_name
 from slots s join runs r on r.id = s.run_id join functions f on f.id = r.function_id
+join environments v on v.id = r.environment_id
 where s.flow_key_id = :key::uuid order by s.taken_at, s.run_id limit :room::int
 
 -- name: waits
 select p.run_id, p.step_key, p.kind, p.event_name, p.expression, p.match_path, p.match_value, p.signal, p.correlation,
-  p.requested_at, s.name as step_name
+  p.requested_at, s.name as step_name, count(*) over ()::int as total,
+  (select i.due_at from items i where i.run_id = p.run_id and i.step_key = p.step_key and i.kind = 'timeout' limit 1) as timeout
 from pauses p left join steps s on s.run_id = p.run_id and s.step_key = p.step_key
-where p.run_id = :run::uuid order by p.requested_at, p.step_key
+where p.run_id = :run::uuid order by p.requested_at, p.step_key limit :room::int
 
 -- name: events
 -- The newest events of a name since a moment.

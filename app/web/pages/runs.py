@@ -35,7 +35,7 @@ from app.web.guards import Principal, require_person
 from app.web.headers import request_id_of
 from app.web.hx import PRIVATE, Hx
 from app.web.live import Mark, Signals, stream
-from app.web.pages import run
+from app.web.pages import run, run_why
 from app.web.pages.asked import RANGE_WORDS, Asked
 from app.web.pages.provided import STREAM_HEADERS, provide_page_pool, provide_signals
 from app.web.shell import frame
@@ -171,7 +171,7 @@ async def runs_stream(principal: Who, environment: Where, page_pool: Pages, sign
     return Stream(lines, media_type="text/event-stream", headers=STREAM_HEADERS)
 
 
-HANDLERS: tuple[Any, ...] = (home, runs_list, runs_changes, runs_stream, *run.HANDLERS)
+HANDLERS: tuple[Any, ...] = (home, runs_list, runs_changes, runs_stream, *run.HANDLERS, *run_why.HANDLERS)
 
 ROUTER = Router(
     path="/",
