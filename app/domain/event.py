@@ -118,6 +118,23 @@ def read_events(body: bytes, *, max_event_bytes: int, received_ms: int) -> list[
     return events
 
 
+def with_data(payload: bytes, given: bytes, id_text: str) -> bytes:
+    """A stored event with other data, under a new id: what a replay with an edited event is given.
+
+    What Stepwell itself put into the data (`_inngest`) stays. Raises `JsonRefused` and `EventRefused`.
+    """
+    data = canonical.decode(given)
+    if not isinstance(data, dict):
+        raise EventRefused("event_data_invalid", "The event's data must be an object.")
+    parts: dict[str, Any] = msgspec.json.decode(payload, type=dict[str, msgspec.Raw])
+    own = canonical.decode(bytes(parts["data"])).get("_inngest")
+    data.pop("_inngest", None)
+    if own is not None:
+        data["_inngest"] = own
+    parts |= {"data": _bounded(data), "id": canonical.text(id_text)}
+    return b"{" + b",".join(canonical.text(name) + b":" + bytes(parts[name]) for name in sorted(parts)) + b"}"
+
+
 def read_invoke(body: bytes, slug: str, *, max_event_bytes: int, received_ms: int) -> NewEvent:
     """The event by which `POST /invoke/{slug}` starts a function: an event without a name (protocol 5.6, 6).
 

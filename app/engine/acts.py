@@ -47,10 +47,22 @@ async def cancel_as(pool: Pool, scope: Scope, run_id: RunId, actor: Actor, *, cl
     return entry
 
 
-async def replay_as(pool: Pool, scope: Scope, run_id: RunId, actor: Actor, *, from_step: str | None) -> RunId:
-    """Make a run again for somebody and give the new id; `from_step` as in `replay`. Raises what `replay` raises."""
+async def replay_as(
+    pool: Pool,
+    scope: Scope,
+    run_id: RunId,
+    actor: Actor,
+    *,
+    from_step: str | None,
+    given: bytes | None = None,
+    data: bytes | None = None,
+) -> RunId:
+    """Make a run again for somebody and give the new id; `from_step`, `given` (its input) and `data` as in `replay`.
+
+    Raises what `replay` raises.
+    """
     async with pool.acquire(timeout=2) as connection, connection.transaction():
-        new_id = await replay(Held(connection), scope, run_id, from_step=from_step)
+        new_id = await replay(Held(connection), scope, run_id, from_step=from_step, input=given, data=data)
         await insert_entry(
             connection,
             scope.account_id,
@@ -58,6 +70,7 @@ async def replay_as(pool: Pool, scope: Scope, run_id: RunId, actor: Actor, *, fr
             "run.replayed",
             environment_id=scope.environment_id,
             subject=to_ulid(run_id),
-            detail={"new_run": to_ulid(new_id), "from_step": from_step or "failed"},
+            detail={"new_run": to_ulid(new_id), "from_step": from_step or "failed"}
+            | ({"edited": "event" if data is not None else "input"} if data is not None or given is not None else {}),
         )
     return new_id

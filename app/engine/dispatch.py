@@ -27,12 +27,16 @@ _REMEMBERED = 2048
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """An answered (or failed) call: what it means, its HTTP status (0 when none came), and how long it took."""
+    """An answered (or failed) call: what it means, its HTTP status (0 when none came), and how long it took.
+
+    `answer` is the raw answer, if one came: history keeps a part of those that failed.
+    """
 
     reply: Reply
     status: int
     millis: float
     request_id: str
+    answer: Answer | None = None
 
 
 @dataclass(slots=True)
@@ -106,7 +110,7 @@ class Dispatch:
             self._remember(facts.function_id, len(body) - 1)
             body = body_with(use_api=True)
         reply = read_reply(answer.status, answer.headers, answer.body, now=self.clock.now())
-        return Called(reply, answer.status, answer.millis, request_id)
+        return Called(reply, answer.status, answer.millis, request_id, answer)
 
     def _remember(self, function_id: FunctionId, largest: int) -> None:
         if len(self._largest) >= _REMEMBERED:

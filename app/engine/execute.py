@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from app.adapters.http import Answer
 from app.domain.ids import ItemId, RunId, derive_item_id, to_ulid
 from app.domain.protocol.reply import Failed, Finished, Ops, Reply
 from app.domain.run.happenings import DeadlineDue, Happening, Poisoned, Replied, TimerDue
@@ -43,6 +44,10 @@ _BUDGET_CALLS = 50
 _BUDGET_S = 2.0
 #: A call not sent this long after its lease was committed reads its fence again first (rule 16).
 _STALE_S = 1.0
+#: Of an answer that failed: octets of the body, headers, and characters of each.
+_KEPT_BODY = 2048
+_KEPT_HEADERS = 24
+_KEPT_VALUE = 256
 #: An item that lost this many workers is set aside (F17).
 _POISON = 3
 
@@ -305,6 +310,7 @@ def _detail(item: LeasedItem, called: Called, queued_ms: float) -> bytes:
             outcome = "error"
             error = bytes(msgspec.json.decode(failed.memo, type=dict[str, msgspec.Raw])["error"])
     retry_after = reply.retry_after if not isinstance(reply, Finished) else None
+    told = {"answer": _kept_of(called.answer)} if outcome == "error" and called.answer is not None else {}
     return msgspec.json.encode(
         {
             "status": called.status,
@@ -316,5 +322,13 @@ def _detail(item: LeasedItem, called: Called, queued_ms: float) -> bytes:
             "redeliveries": item.redeliveries,
             "queued_ms": round(queued_ms, 1),
             "request_id": called.request_id,
+            **told,
         }
     )
+
+
+def _kept_of(answer: Answer) -> dict[str, object]:
+    """What history keeps of a failed answer, which may be anybody's, as a proxy's page: cookies are left out."""
+    headers = {name: value[:_KEPT_VALUE] for name, value in answer.headers.items() if "cookie" not in name}
+    body = answer.body[:_KEPT_BODY].decode(errors="replace").replace("\x00", "\ufffd")
+    return {"headers": dict(list(headers.items())[:_KEPT_HEADERS]), "body": body}

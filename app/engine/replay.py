@@ -1,6 +1,7 @@
 """Makes a run again: a new run of the same event that keeps what is done and goes on from a chosen step.
 
     original run ─► what is kept ─► runs, steps, items, history     one statement; the original is not touched
+                 └► its event with other data ─► events             only when asked; it sets off nothing but the new run
 
 Completed steps are copied as rows, so retention of the original never takes them away, in the same memo order without
 gaps; the app replays them as it does after any other call and runs the first step it has no memo of. The plan flag and
@@ -11,17 +12,20 @@ Both directions are readable: `runs.original_run_id`, and the index over it.
 """
 
 import hashlib
+import os
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 
 from app.domain import canonical
 from app.domain.errors import Refused
-from app.domain.ids import RunId, derive_item_id, derive_run_id, to_ulid
-from app.domain.limits import MAX_OUTPUT_BYTES
+from app.domain.event import with_data
+from app.domain.ids import RunId, derive_item_id, derive_run_id, millis, to_ulid, ulid_of
+from app.domain.limits import MAX_OUTPUT_BYTES, PLANS
 from app.domain.protocol.function_config import read_stored
 from app.domain.run import keys
 from app.domain.scope import Scope
@@ -39,7 +43,7 @@ class ReplayRefused(Refused):
     """The run cannot be made again like this.
 
     Codes: `function_removed`, `function_paused`, `state_gone`, `run_not_ended`, `nothing_failed`, `step_unknown`,
-    `step_ambiguous`, `input_invalid`.
+    `step_ambiguous`, `input_invalid`, `event_invalid`.
     """
 
 
@@ -66,6 +70,7 @@ async def replay(
     *,
     from_step: str | None = None,
     input: bytes | None = None,  # noqa: A002 - the word of the protocol
+    data: bytes | None = None,
     cause: bytes | None = None,
     at: datetime | None = None,
 ) -> RunId:
@@ -74,10 +79,11 @@ async def replay(
     `from_step`: `"start"` keeps nothing. `"failed"` keeps all completed steps and drops the failed ones. A step (its
     hash, its id as the app writes it, or its name) keeps what was settled before it. None means `"failed"` for runs
     that failed or were cancelled, else `"start"`. `input` is a JSON list, the arguments the named step gets instead of
-    its own. The same `cause` and `at` make one run however often they are given (bulk replays); without them each call
+    its own. `data` is a JSON object, the data of the event instead of its own; only from the start, since steps that are
+    kept were made of the old one. The same `cause` and `at` make one run however often they are given (bulk replays); without them each call
     makes a new one.
 
-    Raises ReplayOfNothing and ReplayRefused.
+    Raises ReplayOfNothing and ReplayRefused; of `data` also what `domain.event.with_data` raises.
     """
     async with pool.acquire(timeout=5) as connection, connection.transaction():
         rows = await fetch(connection, named("replay", "original"), **_of(scope), run_id=run_id)
@@ -89,11 +95,14 @@ async def replay(
             from_step = FAILED if original["status"] in _UNFINISHED else START
         if input is not None and from_step in (START, FAILED):
             raise ReplayRefused("input_invalid", "Name the step that the input is for.")
+        if data is not None and from_step != START:
+            raise ReplayRefused("event_invalid", "Another event begins from the start.")
         kept = await _kept(connection, scope, original, from_step)
         edited = _edited(kept, input)
         new_id = derive_run_id(
             original["function_id"], b"replay:" + (cause or uuid.uuid4().bytes), at or original["now"]
         )
+        event = None if data is None else await _edited_event(connection, scope, original, data)
         detail = {"replayed_from": to_ulid(run_id), "from_step": kept.target or from_step, "kept": len(kept.keys)}
         await fetch(
             connection,
@@ -107,6 +116,8 @@ async def replay(
             keep=kept.keys,
             edited=kept.target if edited else None,
             input=edited,
+            event=None if event is None else event[0],
+            payload=None if event is None else event[1].decode(),
             detail=msgspec.json.encode(detail).decode(),
         )
     return new_id
@@ -168,6 +179,19 @@ def _is_before(row: Any, target: Any) -> bool:
     if row["step_key"] == target["step_key"]:
         return False
     return target["memo_order"] is None or bool(row["memo_order"] < target["memo_order"])
+
+
+async def _edited_event(connection: Connection, scope: Scope, original: Any, data: bytes) -> tuple[UUID, bytes]:
+    """The event the new run gets: (its internal id, its payload)."""
+    if original["batch_size"] != 1:
+        raise ReplayRefused("event_invalid", "The run has a batch of events: they cannot be changed.")
+    rows = await fetch(connection, named("replay", "event"), **_of(scope), run_id=original["id"])
+    event_id = ulid_of(millis(original["now"]), os.urandom(10))
+    payload = with_data(rows[0]["payload"].encode(), data, to_ulid(event_id))
+    limit = PLANS["self_hosted"].event_bytes
+    if len(payload) > limit:
+        raise ReplayRefused("event_invalid", f"The event has {len(payload)} bytes; {limit} are allowed.")
+    return event_id, payload
 
 
 def _edited(kept: _Kept, given: bytes | None) -> str | None:

@@ -128,4 +128,5 @@ def _call(record: Any) -> CallFacts:
         error_name=text_of(error.get("name")),
         error_message=text_of(error.get("message")),
         error_stack=text_of(error.get("stack")),
+        request_id=text_of(detail.get("request_id")),
     )

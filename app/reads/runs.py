@@ -60,6 +60,7 @@ class RunRow:
     function_version: int
     trigger_kind: str
     trigger: str
+    event_name: str
     event_id: UUID
     event_received_at: datetime
     batch_size: int
@@ -223,6 +224,7 @@ def to_row(record: Any) -> RunRow:
         function_version=record["function_version"],
         trigger_kind=kind,
         trigger=trigger,
+        event_name=record["event_name"],
         event_id=record["event_id"],
         event_received_at=record["event_received_at"],
         batch_size=record["batch_size"],

@@ -7,19 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import zip_longest
 
-import msgspec
-
-from app.domain.ids import EnvironmentId, RunId
+from app.domain.ids import EnvironmentId
 from app.reads import stacks
 from app.reads.run_page import RunPage
-from app.reads.stored import LARGEST, Payload, Problem, ending_of, outcome_of, payload_of, problem_of
+from app.reads.stored import LARGEST, Payload, Problem, ending_of, object_of, outcome_of, payload_of, problem_of
 from app.reads.timeline.facts import Facts, StepFacts
 from app.store.db import Connection
 
-#: Raw calls shown of one step, and characters of each.
-_MOST_RAW = 5
-
-_RAW = 16_384
+#: Options of waits and sleeps that people ask for, and their words.
+_OPTIONS = (("if", "Expression"), ("timeout", "Timeout"), ("until", "Until"), ("signal", "Signal"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +32,7 @@ class Attempt:
     ms: float
     backoff_ms: float | None
     status: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class RawCall:
-    """What history keeps of one call and its answer, as indented JSON; `number` counts the step's calls from 1."""
-
-    number: int
-    text: str
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +55,12 @@ class Detail:
     options: Payload | None
     attempts: tuple[Attempt, ...]
     facts: tuple[tuple[str, str], ...]
-    raw_calls: tuple[RawCall, ...] = ()
 
 
 async def load_detail(
-    connection: Connection, environment_id: EnvironmentId, page: RunPage, key: str | None, *, has_calls: bool = False
+    connection: Connection, environment_id: EnvironmentId, page: RunPage, key: str | None
 ) -> Detail | None:
-    """The panel of one step, or of the run for None or `run`; None when the run has no such step. Two statements.
-
-    `has_calls` brings the raw calls of a step, the newest `_MOST_RAW`.
-    """
+    """The panel of one step, or of the run for None or `run`; None when the run has no such step. Two statements."""
     if key is None or key == "run":
         return await _run_detail(connection, environment_id, page)
     ordered = sorted(page.facts.steps, key=lambda s: s.created_at)
@@ -114,32 +99,8 @@ async def load_detail(
         output=None if memo_problem is not None else output,
         options=payload_of(record["opts"], record["opts_octets"]),
         attempts=attempts,
-        facts=_facts_of_step(page, step, record["step_type"]),
-        raw_calls=await _raw_calls(connection, environment_id, page.row.id, key) if has_calls else (),
+        facts=_facts_of_step(page, step, record["step_type"], record["opts"]),
     )
-
-
-async def _raw_calls(
-    connection: Connection, environment_id: EnvironmentId, run_id: RunId, key: str
-) -> tuple[RawCall, ...]:
-    records = await connection.fetch(
-        """select row_number() over (order by version, position)::int as number, left(detail, $4) as detail
-           from history where run_id = $1 and environment_id = $2 and step_key = $3 and kind = 'call'
-           order by version desc, position desc limit $5""",
-        run_id,
-        environment_id,
-        key,
-        _RAW,
-        _MOST_RAW,
-    )
-    return tuple(RawCall(r["number"], _indented(r["detail"] or "")) for r in records)
-
-
-def _indented(text: str) -> str:
-    try:
-        return msgspec.json.format(text, indent=2)
-    except (msgspec.DecodeError, RecursionError):
-        return text
 
 
 async def _run_detail(connection: Connection, environment_id: EnvironmentId, page: RunPage) -> Detail:
@@ -204,15 +165,23 @@ def attempts_of(facts: Facts, key: str | None) -> tuple[Attempt, ...]:
             backoff = max(0.0, gap)
         state = {"ok": "completed", "error": "failed"}.get(call.outcome, "ignored")
         ms = (call.ended_at - call.started_at) / timedelta(milliseconds=1)
-        out.append(Attempt(call.attempt + 1, state, problem, call.started_at, ms, backoff, call.status))
+        out.append(
+            Attempt(call.attempt + 1, state, problem, call.started_at, ms, backoff, call.status, call.request_id)
+        )
     return tuple(out)
 
 
-def _facts_of_step(page: RunPage, step: StepFacts, step_type: str | None) -> tuple[tuple[str, str], ...]:
+def _facts_of_step(
+    page: RunPage, step: StepFacts, step_type: str | None, opts: str | None
+) -> tuple[tuple[str, str], ...]:
     last = next((c for c in reversed(page.facts.calls) if c.step_key == step.key), None)
     pairs = [("Step ID", step.key), ("Kind", (step_type or step.kind).replace("_", " "))]
     pairs += [("Event", step.event_name)] if step.event_name else []
     pairs += [("Function", step.target)] if step.target else []
+    told = object_of(opts)
+    pairs += [(words, told[name]) for name, words in _OPTIONS if isinstance(told.get(name), str) and told[name]]
+    if last is not None and last.queued_ms >= 1:
+        pairs += [("Queue wait", f"{last.queued_ms:,.0f} ms before the last call")]
     pairs += [("Last answer", f"HTTP {last.status}")] if last is not None and last.status else []
     pairs += [("SDK", last.sdk)] if last is not None and last.sdk else []
     return tuple(pairs)

@@ -60,9 +60,12 @@ async def load_payload(
         key,
         part,
     )
-    if part == "output" and text is not None and set(object_of(text)) == {"data"}:
-        return member_of(text, "data")
-    return text
+    return unwrapped(text) if part == "output" and text is not None else text
+
+
+def unwrapped(memo: str) -> str:
+    """What a step returned, without the `{"data": …}` in which SDKs report it."""
+    return member_of(memo, "data") if set(object_of(memo)) == {"data"} else memo
 
 
 def _ended_with(text: str | None) -> str | None:
@@ -134,6 +137,14 @@ def problem_of(text: str | None) -> Problem | None:
         text_of(inner.get("message")) or "",
         stacks.lines(text_of(inner.get("stack"))),
     )
+
+
+def indented(text: str) -> str:
+    """JSON spread over lines, every digit as it was; other text as it is."""
+    try:
+        return msgspec.json.format(text, indent=2)
+    except (msgspec.DecodeError, RecursionError):
+        return text
 
 
 def read_object(text: str | None) -> dict[str, Any]:

@@ -60,6 +60,7 @@ class CallFacts:
     error_name: str | None = None
     error_message: str | None = None
     error_stack: str | None = None
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

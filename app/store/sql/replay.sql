@@ -1,6 +1,6 @@
 -- name: original
 -- A run that is to be made again, with what its function is now.
-select r.id, r.function_id, r.status, r.completed, r.ended_at, f.version, f.config, f.paused_at,
+select r.id, r.function_id, r.status, r.completed, r.ended_at, r.batch_size, f.version, f.config, f.paused_at,
   (f.archived_at is not null or a.archived_at is not null) as is_gone,
   exists (select from events e where e.environment_id = r.environment_id and e.id = r.event_id
     and e.received_at = r.event_received_at) as has_event, clock() as now
@@ -13,12 +13,26 @@ select s.step_key, s.name, s.kind, s.step_type, s.state, s.memo_order from steps
 where s.account_id = :account::uuid and s.environment_id = :environment::uuid and s.run_id = :run_id::uuid
 order by s.memo_order nulls last, s.step_key
 
+-- name: event
+-- The event of a run, to be edited.
+select e.payload from runs r join events e on e.environment_id = r.environment_id and e.id = r.event_id
+  and e.received_at = r.event_received_at
+where r.account_id = :account::uuid and r.environment_id = :environment::uuid and r.id = :run_id::uuid
+
 -- name: create
 -- The new run with the steps it keeps, its first item ready, and its first line of history. Nothing if it is there.
 with kept as materialized (
   select s.*, row_number() over (order by s.memo_order)::int as place from steps s
   where s.account_id = :account::uuid and s.environment_id = :environment::uuid and s.run_id = :original::uuid
     and s.step_key = any(:keep::text[])
+), own_event as (
+  -- An edited event is stored like any other but put before nobody: it is this run's alone.
+  insert into events (environment_id, id, received_at, account_id, name, ts, payload, source)
+  select r.environment_id, :event::uuid, clock(), r.account_id, r.event_name, e.ts, :payload::text, 'replay'
+  from runs r join events e on e.environment_id = r.environment_id and e.id = r.event_id and e.received_at = r.event_received_at
+  where r.account_id = :account::uuid and r.environment_id = :environment::uuid and r.id = :original::uuid
+    and :event::uuid is not null
+  returning id, received_at
 ), made as (
   insert into runs (id, account_id, environment_id, app_id, function_id, function_version, lane_id, status, commit_id, is_quiet,
     max_attempts, event_id, event_received_at, event_name, batch_size, original_run_id, cron, queued_at, discoveries, completed,
@@ -27,7 +41,9 @@ with kept as materialized (
     -- A lane whose key was out of use may be gone; the function's plain lane always is there.
     coalesce((select l.id from lanes l where l.id = r.lane_id and l.retired_at is null),
              (select l.id from lanes l where l.function_id = r.function_id and l.key = '')), 'queued',
-    :commit_id::uuid, r.is_quiet, :max_attempts::int, r.event_id, r.event_received_at, r.event_name, r.batch_size, r.id, r.cron,
+    :commit_id::uuid, r.is_quiet, :max_attempts::int,
+    coalesce((select o.id from own_event o), r.event_id), coalesce((select o.received_at from own_event o), r.event_received_at),
+    r.event_name, r.batch_size, r.id, r.cron,
     clock(), 1, (select count(*) from kept), (select coalesce(sum(octet_length(k.memo)), 0) from kept k)
   from runs r join functions f on f.id = r.function_id
   where r.account_id = :account::uuid and r.environment_id = :environment::uuid and r.id = :original::uuid

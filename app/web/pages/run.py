@@ -17,6 +17,8 @@ from litestar.params import FromPath, FromQuery, HeaderParameter
 from litestar.response import Stream, Template
 
 from app.domain.ids import RunId, parse_ulid, to_ulid
+from app.reads.raw_calls import load_raw_calls
+from app.reads.replayable import TAKES_INPUT, Beginning, load_beginning
 from app.reads.run_page import RunPage, load_run, run_version
 from app.reads.step_panel import Detail, load_detail
 from app.reads.stored import load_payload
@@ -24,10 +26,11 @@ from app.reads.timeline.build import FIRST_ROWS, window
 from app.reads.timeline.rows import StepFilter, dom_id
 from app.store.accounts import Environment
 from app.store.db import Pool, tenant
-from app.web.guards import Principal
+from app.web.guards import DEVELOPER, Principal
 from app.web.hx import PRIVATE, Hx
 from app.web.live import Mark, Signals, stream
 from app.web.pages.provided import STREAM_HEADERS
+from app.web.run_as_test import Told, code_of_test
 from app.web.shell import frame
 
 Who = NamedDependency[Principal]
@@ -97,8 +100,8 @@ async def run_page(
 ) -> Template:
     """The run with the panel of one step; for htmx with target `#detail` or `#timeline` only that."""
     view = View.of(request.query_params)
-    page, detail = await _load(page_pool, principal, environment, run_id, view)
-    context = frame(principal, environment, "runs") | _run_context(principal, slug, page, detail, view)
+    page, detail, more = await _load(page_pool, principal, environment, run_id, view)
+    context = frame(principal, environment, "runs") | _run_context(principal, slug, page, detail, view) | more
     hx = Hx.of(request.headers)
     name = "pages/runs/run.html"
     if hx.wants("detail"):
@@ -158,11 +161,11 @@ async def run_changes(
     The panel comes along when its own step changed.
     """
     view = View.of(request.query_params)
-    page, detail = await _load(page_pool, principal, environment, run_id, view)
+    page, detail, more = await _load(page_pool, principal, environment, run_id, view)
     lines = page.timeline.flat()
     changed = [r for r in lines if r.version > after or r.is_live or r.kind == "root"]
     is_whole = scale != page.timeline.scale.key or drawn != len(lines) or len(changed) > _MOST_CHANGED
-    context = frame(principal, environment, "runs") | _run_context(principal, slug, page, detail, view)
+    context = frame(principal, environment, "runs") | _run_context(principal, slug, page, detail, view) | more
     context |= {
         "changed": [] if is_whole else changed,
         "is_whole": is_whole,
@@ -240,14 +243,28 @@ async def _page(pool: Pool, principal: Principal, environment: Environment, run_
 
 async def _load(
     pool: Pool, principal: Principal, environment: Environment, run_id: str, view: View
-) -> tuple[RunPage, Detail]:
+) -> tuple[RunPage, Detail, dict[str, Any]]:
     page = await _page(pool, principal, environment, run_id, view)
     wanted = view.step if view.step is not None else page.failing_step()
     async with tenant(pool, principal.account_id) as connection:
-        detail = await load_detail(connection, environment.id, page, wanted, has_calls=view.tab == "details")
-    if detail is None:
-        raise NotFoundException
-    return page, detail
+        detail = await load_detail(connection, environment.id, page, wanted)
+        if detail is None:
+            raise NotFoundException
+        more: dict[str, Any] = {"raw_calls": (), "test": None}
+        if view.tab == "details" and detail.place is not None:
+            kind = "dev" if principal == DEVELOPER else "cloud"
+            more["raw_calls"] = await load_raw_calls(connection, environment.id, page.row.id, detail.key, kind)
+        elif view.tab == "test":
+            begins = await load_beginning(connection, environment.id, page.row.id, detail.key)
+            more["test"] = None if begins is None else _test_of(page, detail, begins)
+    return page, detail, more
+
+
+def _test_of(page: RunPage, detail: Detail, begins: Beginning) -> tuple[str, str]:
+    """(language, code) of a test of the step, or of the whole function."""
+    sdk = next((call.sdk for call in page.facts.calls if call.sdk), "")
+    step = detail.name if detail.place is not None else None
+    return code_of_test(sdk, Told(page.row.function_slug, begins.event, begins.steps, step))
 
 
 def _run_context(principal: Principal, slug: str, page: RunPage, detail: Detail, view: View) -> dict[str, Any]:
@@ -263,7 +280,8 @@ def _run_context(principal: Principal, slug: str, page: RunPage, detail: Detail,
         "detail_dom": dom_id(detail.key),
         "failing": page.failing_step(),
         "panel_tabs": tabs,
-        "tab": view.tab if view.tab in tabs else tabs[0],
+        "tab": view.tab if view.tab in (*tabs, "test") else tabs[0],
+        "takes_input": detail.kind in TAKES_INPUT,
         "view": view,
         "kinds": KINDS,
         "is_folded": view.is_folded,
@@ -278,7 +296,7 @@ def _panel_tabs(detail: Detail) -> Sequence[str]:
     tabs = ["error"] if detail.problem is not None else []
     has_attempts = len(detail.attempts) > 1 and not tabs
     tabs += ["output", "input"] if detail.state == "completed" else ["input", "output"]
-    return [*tabs, *(["attempts"] if has_attempts else []), "details"]
+    return [*tabs, *(["attempts"] if has_attempts else []), "logs", "details"]
 
 
 def parse_run(text: str) -> RunId:

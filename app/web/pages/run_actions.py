@@ -18,6 +18,7 @@ from app.store.accounts import Environment
 from app.store.db import tenant
 from app.web.guards import Principal, network_of, require_person, require_role
 from app.web.hx import PRIVATE
+from app.web.pages import run_edit
 from app.web.pages.provided import provide_page_pool
 from app.web.pages.run import parse_run
 from app.web.run_desk import RunDesk, provide_run_desk
@@ -92,7 +93,7 @@ async def replay(
     return Redirect(f"/env/{quote(slug)}/runs/{to_ulid(new_id)}", status_code=303)
 
 
-HANDLERS: tuple[Any, ...] = (ask_to_cancel, cancel, replay)
+HANDLERS: tuple[Any, ...] = (ask_to_cancel, cancel, replay, *run_edit.HANDLERS)
 
 ROUTER = Router(
     path="/",

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from app.adapters.http import Answer
+from app.domain.errors import Refused
 from app.domain.event import NewEvent
 from app.domain.ids import RunId, to_ulid
 from app.engine.replay import ReplayOfNothing, ReplayRefused, replay, replays_of
@@ -176,6 +177,40 @@ REFUSALS = [
     ("state_gone", {}, "delete from events where environment_id = $1"),
     ("state_gone", {"from_step": "send"}, "delete from steps where environment_id = $1"),
 ]
+
+
+async def test_with_another_event_the_app_is_given_that_and_nothing_else_is_set_off(played: Played) -> None:
+    order = Order()
+    order.broken = set()
+    await played.function("order", order)
+    first = await played.begin("order")
+    order.ran = []
+    again = await played.ended(
+        await replay(played.pool, played.scope, first, from_step="start", data=b'{"total": 5.0, "_inngest": {"x": 1}}')
+    )
+    rows = await played.rows(
+        "select e.id, e.name, e.source, e.payload from events e join runs r on e.environment_id = r.environment_id"
+        " and e.id = r.event_id and e.received_at = r.event_received_at where r.id = $1", again,
+    )  # fmt: skip
+    payload = json.loads(rows[0]["payload"])
+    assert (payload["data"], payload["name"], payload["id"]) == ({"total": 5}, "order/sent", to_ulid(rows[0]["id"]))
+    assert rows[0]["source"] == "replay"
+    assert order.ran == ["reserve", "pay", "send"]
+    assert len(await played.rows("select id from runs where event_id = $1", rows[0]["id"])) == 1
+    assert (await played.run(first))["event_id"] != rows[0]["id"]
+
+
+@pytest.mark.parametrize(
+    ("data", "from_step", "code"),
+    [(b"[1]", "start", "event_data_invalid"), (b"{", "start", "json_invalid"), (b"{}", "pay", "event_invalid")],
+)
+async def test_what_is_no_event_is_refused(played: Played, data: bytes, from_step: str, code: str) -> None:
+    order = Order()
+    await played.function("order", order)
+    first = await played.begin("order")
+    with pytest.raises(Refused) as refused:
+        await replay(played.pool, played.scope, first, from_step=from_step, data=data)
+    assert refused.value.code == code
 
 
 @pytest.mark.parametrize(("code", "asked", "before"), REFUSALS)
