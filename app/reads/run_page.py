@@ -7,9 +7,10 @@ from app.domain.ids import EnvironmentId, RunId
 from app.reads.around import Around, load_around
 from app.reads.run_records import facts_of
 from app.reads.runs import RunRow, rows_by_id
-from app.reads.timeline.build import FIRST_ROWS, build
-from app.reads.timeline.facts import Facts
-from app.reads.timeline.rows import StepFilter, Timeline
+from app.reads.scale import Scale, Span
+from app.reads.timeline.build import FIRST_ROWS, build, inside
+from app.reads.timeline.facts import Facts, ms_since
+from app.reads.timeline.rows import Row, StepFilter, Timeline
 from app.store.db import Connection
 
 #: Rows read of one run: 10,000 steps with two entries each, and a bound for what nobody should see.
@@ -46,8 +47,12 @@ async def load_run(
     is_folded: bool = True,
     limit: int = FIRST_ROWS,
     wanted: StepFilter | None = None,
+    part: Span | None = None,
 ) -> RunPage | None:
-    """The run and its timeline; None when this environment has no such run. At most four statements."""
+    """The run and its timeline; None when this environment has no such run. At most four statements.
+
+    The arguments are those of `timeline.build`.
+    """
     rows = await rows_by_id(connection, environment_id, [run_id])
     if not rows:
         return None
@@ -55,7 +60,24 @@ async def load_run(
     around = await load_around(connection, environment_id, run_id)
     facts = _KEPT.get(row) or await _load_facts(connection, environment_id, row, around)
     _KEPT.put(row, facts)
-    return RunPage(row, build(facts, is_folded=is_folded, limit=limit, wanted=wanted), facts, around)
+    return RunPage(row, build(facts, is_folded=is_folded, limit=limit, wanted=wanted, part=part), facts, around)
+
+
+async def load_inside(
+    connection: Connection, environment_id: EnvironmentId, parent_id: RunId, child_id: RunId, scale: Scale
+) -> tuple[RunRow, RunRow, tuple[Row, ...], int] | None:
+    """(parent, child, the child's steps on the parent's scale, steps left out); None unless one invoked the other.
+
+    Four statements.
+    """
+    rows = {row.id: row for row in await rows_by_id(connection, environment_id, [parent_id, child_id])}
+    parent, child = rows.get(parent_id), rows.get(child_id)
+    if parent is None or child is None or child.parent_run != parent.ulid:
+        return None
+    around = await load_around(connection, environment_id, child_id)
+    facts = await _load_facts(connection, environment_id, child, around)
+    shown, left_out = inside(facts, ms_since(parent.queued_at, child.queued_at), scale)
+    return parent, child, shown, left_out
 
 
 class _Kept:

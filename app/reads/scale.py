@@ -7,6 +7,7 @@ run was queued.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 Span = tuple[float, float]
 
@@ -47,22 +48,25 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """The axis from 0 to `end_ms`; `folds` are disjoint and in order."""
+    """The axis from `start_ms` to `end_ms`; `folds` are disjoint and in order. It starts at 0 but for a part of a run."""
 
     end_ms: float
     folds: tuple[Span, ...] = ()
+    start_ms: float = 0.0
 
     @property
     def per_ms(self) -> float:
         """Percent of the track per millisecond outside folds."""
-        open_ms = self.end_ms - sum(b - a for a, b in self.folds)
+        open_ms = self.end_ms - self.start_ms - sum(b - a for a, b in self.folds)
         return (100 - FOLD_SHARE * len(self.folds)) / max(open_ms, 1e-3)
 
     def x(self, ms: float) -> float:
         """The place of an instant in percent, 0 to 100."""
         if ms >= self.end_ms:
             return 100.0
-        place, last = 0.0, 0.0
+        if ms <= self.start_ms:
+            return 0.0
+        place, last = 0.0, self.start_ms
         for a, b in self.folds:
             if ms <= a:
                 break
@@ -84,7 +88,29 @@ class Scale:
     @property
     def key(self) -> str:
         """Equal keys place everything equally; a page that shows another key needs all its rows again."""
-        return "-".join(f"{v:.0f}" for v in (self.end_ms, *(v for fold in self.folds for v in fold)))
+        return "-".join(f"{v:.0f}" for v in (self.start_ms, self.end_ms, *(v for fold in self.folds for v in fold)))
+
+    @classmethod
+    def of(cls, key: str) -> "Scale | None":
+        """The scale of a key, to the millisecond; None for what is none."""
+        parts = key.split("-")
+        if (
+            len(parts) % 2
+            or not 2 <= len(parts) <= 64
+            or not all(p.isascii() and p.isdigit() and len(p) < 16 for p in parts)
+        ):
+            return None
+        start, end, *rest = (float(p) for p in parts)
+        folds = tuple(zip(rest[::2], rest[1::2], strict=True))
+        edges = [start, *rest, end]
+        is_in_order = all(a <= b for a, b in pairwise(edges))
+        return cls(end, folds, start) if is_in_order and end - start > sum(b - a for a, b in folds) else None
+
+    @property
+    def bends(self) -> tuple[tuple[float, float], ...]:
+        """(percent, milliseconds) at both ends and at the edges of folds: between them the axis is even."""
+        edges = [self.start_ms, *(v for fold in self.folds for v in fold), self.end_ms]
+        return tuple((self.x(ms), ms) for ms in edges)
 
     def drawn_folds(self, until_ms: float | None = None) -> tuple[Fold, ...]:
         """The folds as bands to draw; of one that is still open, only what has passed at `until_ms` counts."""
@@ -95,7 +121,7 @@ class Scale:
         """Labels at round times in the parts that are not folded."""
         step = round_up(_TICK_APART / self.per_ms)
         out: list[Tick] = []
-        starts = [0.0, *(b for _, b in self.folds)]
+        starts = [self.start_ms, *(b for _, b in self.folds)]
         ends = [*(a for a, _ in self.folds), self.end_ms]
         for start, end in zip(starts, ends, strict=True):
             first = -(-start // step) * step
@@ -118,20 +144,21 @@ def round_up(ms: float) -> float:
     return float(days * _DAY)
 
 
-def fold_idle(busy: Iterable[Span], end_ms: float) -> Scale:
-    """The scale of a run whose calls took the spans `busy`; everything between them is idle."""
+def fold_idle(busy: Iterable[Span], end_ms: float, start_ms: float = 0.0) -> Scale:
+    """The scale of a run, or of a part of it, whose calls took the spans `busy`; everything between them is idle."""
     gaps: list[Span] = []
-    last = 0.0
-    for a, b in [*union(busy), (end_ms, end_ms)]:
-        if a - last > FOLD_MS and a - last > FOLD_PART * end_ms:
+    last = start_ms
+    inside = union((max(a, start_ms), min(b, end_ms)) for a, b in busy if b > start_ms and a < end_ms)
+    for a, b in [*inside, (end_ms, end_ms)]:
+        if a - last > FOLD_MS and a - last > FOLD_PART * (end_ms - start_ms):
             gaps.append((last, a))
         last = max(last, b)
-    open_ms = end_ms - length(gaps)
+    open_ms = end_ms - start_ms - length(gaps)
     if open_ms <= 0:
-        return Scale(end_ms)
+        return Scale(end_ms, (), start_ms)
     # A little of the gap stays on both sides, so that what borders it does not touch the band.
     margins = [min(0.05 * (b - a), 0.04 * open_ms) for a, b in gaps]
-    return Scale(end_ms, tuple((a + m, b - m) for (a, b), m in zip(gaps, margins, strict=True)))
+    return Scale(end_ms, tuple((a + m, b - m) for (a, b), m in zip(gaps, margins, strict=True)), start_ms)
 
 
 def live_end(elapsed_ms: float) -> float:

@@ -16,3 +16,12 @@ document.addEventListener('click', (e) => {
   for (const other of document.querySelectorAll('.tl .nm[aria-current]')) other.removeAttribute('aria-current');
   row.setAttribute('aria-current', 'true');
 });
+
+// A deeper part of a payload opens in the panel; the link is the same page without scripts.
+document.addEventListener('click', (e) => {
+  const deeper = e.target.closest('[data-deeper]');
+  if (!deeper || e.metaKey || e.ctrlKey || e.shiftKey) return;
+  e.preventDefault();
+  const url = deeper.getAttribute('href');
+  htmx.ajax('GET', url, { source: document.getElementById('detail'), target: '#detail', swap: 'outerMorph', push: url });
+});

@@ -7,9 +7,12 @@ document.addEventListener('click', (e) => {
     twisty.closest('li').toggleAttribute('data-folded', open);
   }
   const button = e.target.closest('[data-zoom]');
-  if (!button) return;
+  if (!button || e.metaKey || e.ctrlKey || e.shiftKey) return;
+  e.preventDefault();
   const tl = button.closest('[data-tl]'), [a, b] = window_(tl), m = (a + b) / 2, h = (b - a) / 2;
-  if (button.dataset.zoom === 'fit') show(tl, 0, 1);
+  const isWhole = a === 0 && b === 1;
+  if (tl.dataset.part && (button.dataset.zoom === 'fit' || (button.dataset.zoom === 'out' && isWhole))) ask(tl, button.getAttribute('href'));
+  else if (button.dataset.zoom === 'fit') show(tl, 0, 1);
   else if (button.dataset.zoom === 'in') show(tl, m - h / 2, m + h / 2);
   else show(tl, m - h * 2, m + h * 2);
 });
@@ -20,10 +23,23 @@ const window_ = (tl) => {
 };
 const show = (tl, x, y) => {
   let a = Math.max(0, Math.min(x, y)), b = Math.min(1, Math.max(x, y));
-  if (b - a < 0.004) { a = 0; b = 1; }
+  if (b - a < 0.004) { a = Math.max(0, (a + b) / 2 - 0.002); b = a + 0.004; }
+  // Beyond 20 times the server makes a finer axis of what is seen.
+  if (b - a < 0.05) { const [from, to] = [at(tl, a), at(tl, b)]; if (to - from >= 1) { ask(tl, `${tl.dataset.here}&from=${Math.floor(from)}&to=${Math.ceil(to)}`); return; } }
   tl.style.setProperty('--z', 1 / (b - a));
   tl.style.setProperty('--o', a);
   mark(tl, a, b);
+};
+// The instant at a place of the axis: between two bends it is even.
+const at = (tl, share) => {
+  const bends = tl.dataset.bends.trim().split(' ').map((b) => b.split(':').map(Number));
+  const n = Math.max(1, bends.findIndex(([x]) => x >= share * 100)), [x, ms] = bends[n - 1], [x2, ms2] = bends[n];
+  return x2 > x ? ms + (ms2 - ms) * (share * 100 - x) / (x2 - x) : ms;
+};
+const ask = (tl, url) => {
+  if (tl.dataset.asked === url) return;
+  tl.dataset.asked = url;
+  htmx.ajax('GET', url, { source: tl, target: '#timeline', swap: 'outerMorph', push: url });
 };
 const mark = (tl, a, b) => {
   const sel = tl.querySelector('[data-sel]');
@@ -41,7 +57,7 @@ document.addEventListener('pointerdown', (e) => {
   mini.setPointerCapture(e.pointerId);
   const move = (p) => mark(tl, Math.min(start, at(p)), Math.max(start, at(p)));
   mini.addEventListener('pointermove', move);
-  mini.addEventListener('pointerup', (p) => { mini.removeEventListener('pointermove', move); show(tl, start, at(p)); }, { once: true });
+  mini.addEventListener('pointerup', (p) => { mini.removeEventListener('pointermove', move); if (Math.abs(at(p) - start) < 0.004) show(tl, 0, 1); else show(tl, start, at(p)); }, { once: true });
 });
 
 document.addEventListener('wheel', (e) => {
@@ -55,5 +71,38 @@ document.addEventListener('wheel', (e) => {
 
 // A morph brings the server's idea of the strip back; the zoom itself lives on the container and survives.
 document.addEventListener('htmx:after:swap', () => {
-  for (const tl of document.querySelectorAll('[data-tl]')) if (tl.style.getPropertyValue('--z')) mark(tl, ...window_(tl));
+  for (const tl of document.querySelectorAll('[data-tl]')) {
+    if (!tl.style.getPropertyValue('--z')) continue;
+    // A finer axis fills the track: what was zoomed before is no longer.
+    if (parts.get(tl) !== tl.dataset.part) { tl.style.setProperty('--z', 1); tl.style.setProperty('--o', 0); }
+    parts.set(tl, tl.dataset.part);
+    mark(tl, ...window_(tl));
+  }
+  watch();
 });
+const parts = new WeakMap();
+
+// Windows of a large run: filled when they come near the screen, emptied again when they are far from it.
+const windows = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting, boundingClientRect } of entries) {
+    const isEmpty = target.firstElementChild?.matches('[data-empty]');
+    if (!isEmpty) delete target.dataset.filling;
+    else if (isIntersecting && !target.dataset.filling) { target.dataset.filling = ''; target.dispatchEvent(new Event('fill')); }
+    if (isIntersecting || isEmpty || !boundingClientRect.height || target.contains(document.activeElement)) continue;
+    const empty = kept.get(target);
+    if (!empty) continue;
+    empty.querySelector('svg').setAttribute('height', Math.round(boundingClientRect.height));
+    target.replaceChildren(empty.cloneNode(true));
+  }
+}, { rootMargin: '3000px 0px' });
+const kept = new WeakMap();
+const watch = () => {
+  for (const list of document.querySelectorAll('[data-window]')) {
+    if (!kept.has(list)) kept.set(list, list.querySelector('[data-empty]')?.cloneNode(true));
+    // Observing anew tells where it stands now: a morph may have emptied it in view.
+    if (list.firstElementChild?.matches('[data-empty]')) windows.unobserve(list);
+    else delete list.dataset.filling;
+    windows.observe(list);
+  }
+};
+watch();

@@ -5,10 +5,10 @@ Pure: facts and the database's clock go in, display-ready rows come out.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from app.reads.scale import Scale
+from app.reads.scale import Scale, Span
 from app.reads.timeline.drafts import Draft, Mark, end_of, run_state
 from app.reads.timeline.drawing import draw, spent
 from app.reads.timeline.facts import Facts, RunFacts, ms_since
@@ -50,11 +50,19 @@ class Many:
 
 
 def build(
-    facts: Facts, *, is_folded: bool = True, limit: int = FIRST_ROWS, wanted: StepFilter | None = None
+    facts: Facts,
+    *,
+    is_folded: bool = True,
+    limit: int = FIRST_ROWS,
+    wanted: StepFilter | None = None,
+    part: Span | None = None,
 ) -> Timeline:
-    """Compute the timeline; `limit` bounds the rows drawn: rows of many, failed and open ones first, then the earliest."""
+    """Compute the timeline; `limit` bounds the rows drawn: rows of many, failed and open ones first, then the earliest.
+
+    `part` is the stretch of the run that fills the axis, in milliseconds.
+    """
     run = facts.run
-    drawing = draw(facts, is_folded=is_folded)
+    drawing = draw(facts, is_folded=is_folded, part=part)
     shown, rest = _chosen(_units(drawing.drafts, wanted), limit)
     children = _nest(shown, facts, drawing.scale)
     root = _root(
@@ -67,7 +75,8 @@ def build(
         children=children,
     )
     until = drawing.end_ms if drawing.is_ended else drawing.now_ms
-    rate, room = (None, None) if drawing.is_ended else drawing.scale.rate_at(drawing.now_ms)
+    is_still = drawing.is_ended or not drawing.scale.start_ms <= drawing.now_ms < drawing.scale.end_ms
+    rate, room = (None, None) if is_still else drawing.scale.rate_at(drawing.now_ms)
     return Timeline(
         root=root,
         scale=drawing.scale,
@@ -89,12 +98,13 @@ def window(
     after: int = 0,
     group: str | None = None,
     wanted: StepFilter | None = None,
+    part: Span | None = None,
 ) -> tuple[tuple[Row, ...], int]:
     """Rows that the first answer left out, beginning with number `after`, and how many follow.
 
     With `group`, the key of a row of many: its steps, failed ones first, `UNFOLD` at a time.
     """
-    drawing = draw(facts, is_folded=is_folded)
+    drawing = draw(facts, is_folded=is_folded, part=part)
     if group is None:
         _, rest = _chosen(_units(drawing.drafts, wanted), FIRST_ROWS)
         rows = _nest(rest[after : after + WINDOW], facts, drawing.scale)
@@ -103,6 +113,26 @@ def window(
     members.sort(key=lambda d: (d.state != "failed", d.start))
     rows = tuple(_row(d, 2, facts, drawing.scale) for d in members[after : after + UNFOLD])
     return rows, max(0, len(members) - after - UNFOLD)
+
+
+def inside(facts: Facts, offset_ms: float, scale: Scale) -> tuple[tuple[Row, ...], int]:
+    """The steps of an invoked run as rows under its parent's step, and how many are left out.
+
+    `offset_ms` is how long after its parent the run was queued, `scale` the parent's. Rows stand one level deeper than
+    their own page has them, with ids that no row of the parent has.
+    """
+    drafts = [
+        replace(d, marks=tuple(replace(m, start=m.start + offset_ms, end=m.end + offset_ms) for m in d.marks))
+        for d in draw(facts, is_folded=False).drafts
+    ]
+    shown, rest = _chosen(_units(drafts, None), FIRST_ROWS)
+    return tuple(_deeper(row) for row in _nest(shown, facts, scale)), len(rest)
+
+
+def _deeper(row: Row) -> Row:
+    return replace(
+        row, dom_id=f"in-{row.dom_id}", depth=row.depth + 1, children=tuple(_deeper(child) for child in row.children)
+    )
 
 
 def many_key(name: str) -> str:
@@ -197,6 +227,8 @@ def _density(members: "Sequence[Draft]", scale: Scale) -> tuple[Bar, ...]:
     cells = 40
     counts, bad = [0] * cells, [False] * cells
     for draft in members:
+        if not scale.start_ms <= draft.start <= scale.end_ms:
+            continue
         place = min(cells - 1, int(scale.x(draft.start) * cells / 100))
         counts[place] += 1
         bad[place] |= draft.state == "failed"
@@ -227,7 +259,7 @@ def _group_row(group: int, members: Sequence[Draft], facts: Facts, scale: Scale)
         kind="group",
         state=state,
         depth=1,
-        bars=(_bar(Mark("group", start, end), scale),),
+        bars=_bars((Mark("group", start, end),), scale),
         start_ms=start,
         ms=end - start,
         version=max(c.version for c in children),
@@ -244,7 +276,7 @@ def _row(draft: Draft, depth: int, facts: Facts, scale: Scale) -> Row:
         kind=draft.kind,
         state=draft.state,
         depth=depth,
-        bars=tuple(_bar(m, scale) for m in draft.marks),
+        bars=_bars(draft.marks, scale),
         start_ms=draft.start,
         ms=_shown_ms(draft),
         attempts=draft.attempts,
@@ -273,7 +305,10 @@ def _root(
 ) -> Row:
     started = now_ms if run.started_at is None else ms_since(run.queued_at, run.started_at)
     end = end_of(facts, now_ms)
-    marks = [Mark("queue", 0.0, min(started, end)), Mark("line", min(started, end), end)]
+    marks = [
+        Mark("queue", 0.0, min(started, end)),
+        Mark("line" if end <= scale.end_ms else "through", min(started, end), end),
+    ]
     marks += [m for m in own if m.kind in {"fail", "run", "back"}]
     return Row(
         dom_id="step-run",
@@ -282,7 +317,7 @@ def _root(
         kind="root",
         state=run_state(run.status, facts.items, facts.now),
         depth=0,
-        bars=tuple(_bar(m, scale) for m in marks),
+        bars=_bars(marks, scale),
         start_ms=0.0,
         ms=end,
         attempts=sum(m.kind in {"fail", "run"} for m in own) if any(m.kind == "fail" for m in own) else 0,
@@ -292,11 +327,16 @@ def _root(
     )
 
 
+def _bars(marks: Iterable[Mark], scale: Scale) -> tuple[Bar, ...]:
+    """The marks that lie in what the axis shows."""
+    return tuple(_bar(m, scale) for m in marks if m.end >= scale.start_ms and m.start <= scale.end_ms)
+
+
 def _bar(mark: Mark, scale: Scale) -> Bar:
     x = scale.x(mark.start)
     width = scale.x(mark.end) - x
     narrowest = 1.0 if mark.kind == "reused" else NARROWEST
-    if width < narrowest and mark.kind not in {"back", "queue", "line"}:
+    if width < narrowest and mark.kind not in {"back", "queue", "line", "through"}:
         width = narrowest
         x = min(x, 100 - narrowest)
     return Bar(mark.kind, round(x, 2), round(width, 2), mark.end - mark.start)

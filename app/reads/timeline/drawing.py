@@ -2,12 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.reads.scale import Scale, Span, fold_idle, length, live_end, union, without
 from app.reads.timeline.drafts import Draft, Mark, items_by_step, own_marks, step_draft
 from app.reads.timeline.facts import ENDED, CallFacts, Facts, ms_since
 from app.reads.timeline.rows import TimeSpent
+
+#: Milliseconds of the shortest part that can fill the axis.
+_SHORTEST_PART = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +26,22 @@ class Drawing:
     is_ended: bool
 
 
-def draw(facts: Facts, *, is_folded: bool) -> Drawing:
-    """Every step drawn; an ended run is drawn once for each way of folding."""
+def draw(facts: Facts, *, is_folded: bool, part: Span | None = None) -> Drawing:
+    """Every step drawn; an ended run is drawn once for each way of folding.
+
+    `part`: only that much of the run fills the axis, in milliseconds.
+    """
+    drawing = _whole(facts, is_folded=is_folded)
+    if part is None:
+        return drawing
+    start, end = max(0.0, part[0]), min(part[1], drawing.end_ms)
+    if end - start < _SHORTEST_PART:
+        return drawing
+    scale = fold_idle(drawing.spans["code"], end, start) if is_folded else Scale(end, (), start)
+    return replace(drawing, scale=scale)
+
+
+def _whole(facts: Facts, *, is_folded: bool) -> Drawing:
     if is_folded in facts.drawings:
         return facts.drawings[is_folded]
     run = facts.run

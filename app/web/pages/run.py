@@ -19,10 +19,12 @@ from litestar.response import Stream, Template
 from app.domain.ids import RunId, parse_ulid, to_ulid
 from app.reads.raw_calls import load_raw_calls
 from app.reads.replayable import TAKES_INPUT, Beginning, load_beginning
-from app.reads.run_page import RunPage, load_run, run_version
+from app.reads.run_page import RunPage, load_inside, load_run, run_version
+from app.reads.scale import Scale, Span
 from app.reads.step_panel import Detail, load_detail
 from app.reads.stored import load_payload
 from app.reads.timeline.build import FIRST_ROWS, window
+from app.reads.timeline.facts import ms_since
 from app.reads.timeline.rows import StepFilter, dom_id
 from app.store.accounts import Environment
 from app.store.db import Pool, tenant
@@ -63,6 +65,10 @@ class View:
     is_folded: bool
     rows: int
     wanted: StepFilter
+    #: The part of the run that fills the axis, in milliseconds since it was queued.
+    part: Span | None
+    #: Where in a payload its tree begins: which one, a colon, and a JSON pointer.
+    at: str
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> "View":
@@ -75,17 +81,37 @@ class View:
             query.get("fold") != "0",
             max(FIRST_ROWS, min(int(rows), _MOST_ROWS)) if rows.isdigit() and len(rows) < 6 else FIRST_ROWS,
             StepFilter(query.get("q", "").strip()[:200], query.get("failed") == "1", kind if kind in KINDS else ""),
+            _part(query.get("from", ""), query.get("to", "")),
+            query.get("at", "")[:4000],
         )
+
+    def at_of(self, name: str) -> str:
+        """The JSON pointer at which the tree of one payload begins; empty for the whole."""
+        which, _, pointer = self.at.partition(":")
+        return pointer if which == name else ""
 
     @property
     def kept(self) -> str:
         """What links within the page keep, beginning with `&`; empty when everything is as usual."""
+        part = [("from", f"{self.part[0]:.0f}"), ("to", f"{self.part[1]:.0f}")] if self.part else []
+        return self.without_part + ("&" + urlencode(part) if part else "")
+
+    @property
+    def without_part(self) -> str:
+        """The same for links that show another part of the run."""
         parts = [] if self.is_folded else [("fold", "0")]
         parts += [("rows", str(self.rows))] if self.rows > FIRST_ROWS else []
         parts += [("q", self.wanted.q)] if self.wanted.q else []
         parts += [("failed", "1")] if self.wanted.is_failed_only else []
         parts += [("kind", self.wanted.kind)] if self.wanted.kind else []
         return "&" + urlencode(parts) if parts else ""
+
+
+def _part(start: str, end: str) -> Span | None:
+    """Milliseconds as the address has them; None for anything but a stretch of time."""
+    if not all(text.isascii() and text.isdigit() and len(text) < 13 for text in (start, end)):
+        return None
+    return (float(start), float(end)) if float(start) < float(end) else None
 
 
 @get("/env/{slug:str}/runs/{run_id:str}", name="run", include_in_schema=False)
@@ -127,7 +153,9 @@ async def run_steps(
     view = View.of(request.query_params)
     page = await _page(page_pool, principal, environment, run_id, view)
     after = max(0, after)
-    rows, more = window(page.facts, is_folded=view.is_folded, after=after, group=group, wanted=view.wanted)
+    rows, more = window(
+        page.facts, is_folded=view.is_folded, after=after, group=group, wanted=view.wanted, part=view.part
+    )
     context = frame(principal, environment, "runs") | {
         "base": f"/env/{slug}/runs",
         "run": page.row,
@@ -141,6 +169,37 @@ async def run_steps(
         "kept": view.kept,
     }
     return Template("fragments/runs/steps.html", context=context, headers=PRIVATE)
+
+
+@get("/env/{slug:str}/runs/{run_id:str}/inside", name="run_inside", include_in_schema=False)
+async def run_inside(
+    *,
+    slug: FromPath[str],
+    run_id: FromPath[str],
+    principal: Who,
+    environment: Where,
+    page_pool: Pages,
+    child: FromQuery[str] = "",
+    scale: FromQuery[str] = "",
+) -> Template:
+    """The steps of a run that this one invoked, on this one's axis (`scale`, its key)."""
+    axis = Scale.of(scale)
+    if axis is None:
+        raise NotFoundException
+    async with tenant(page_pool, principal.account_id) as connection:
+        found = await load_inside(connection, environment.id, parse_run(run_id), parse_run(child), axis)
+    if found is None:
+        raise NotFoundException
+    parent, inner, rows, left_out = found
+    context = frame(principal, environment, "runs") | {
+        "base": f"/env/{slug}/runs",
+        "run": inner,
+        "rows": rows,
+        "left_out": left_out,
+        "folds": axis.drawn_folds(None if parent.ended_at is None else ms_since(parent.queued_at, parent.ended_at)),
+        "now": parent.now,
+    }
+    return Template("fragments/runs/inside.html", context=context, headers=PRIVATE)
 
 
 @get("/env/{slug:str}/runs/{run_id:str}/changes", name="run_changes", include_in_schema=False)
@@ -235,6 +294,7 @@ async def _page(pool: Pool, principal: Principal, environment: Environment, run_
             is_folded=view.is_folded,
             limit=view.rows,
             wanted=view.wanted,
+            part=view.part,
         )
     if page is None:
         raise NotFoundException
@@ -307,4 +367,4 @@ def parse_run(text: str) -> RunId:
     return RunId(found)
 
 
-HANDLERS: tuple[Any, ...] = (run_page, run_steps, run_changes, run_stream, run_payload)
+HANDLERS: tuple[Any, ...] = (run_page, run_steps, run_inside, run_changes, run_stream, run_payload)

@@ -78,3 +78,19 @@ def test_what_is_taken_away_and_what_remains_add_up(whole: Any, taken: Any) -> N
     rest = without(whole, cut)
     both = union([*rest, *(s for s in cut)])
     assert abs(length(both) - length(union([*whole, *taken]))) < 1e-3 * max(1, length(both))
+
+
+@given(spans, st.integers(0, 10**8), st.integers(1, 10**8))
+@settings(max_examples=100)
+def test_a_part_of_a_run_fills_the_axis_and_its_key_says_all_of_it(busy: Any, start: int, span: int) -> None:
+    scale = fold_idle(busy, float(start + span), float(start))
+    assert scale.x(start - 1) == scale.x(start) == 0
+    assert abs(scale.x(start + span) - 100) < 1e-3
+    assert all(x <= x2 + 1e-6 and ms <= ms2 for (x, ms), (x2, ms2) in pairwise(scale.bends))
+    again = Scale.of(scale.key)
+    assert again is None or again.key == scale.key
+
+
+def test_what_is_no_key_is_no_scale() -> None:
+    for key in ("", "0", "0-x", "5-1", "0-10-2-12", "0-10-8-2", "0-0", "-1-5", "0-10-0-10", "0-1-" * 99):
+        assert Scale.of(key) is None, key

@@ -58,3 +58,23 @@ def test_empty_objects_and_lists_are_plain_values() -> None:
 def test_any_json_makes_a_tree_of_bounded_size(value: Any) -> None:
     root = root_of(json.dumps(value))
     assert count(root) <= NODES + BREADTH
+
+
+def test_what_lies_too_deep_says_where_it_is_and_is_drawn_from_there() -> None:
+    text = '{"a":[{"b/~":{"c":{"d":{"e":{"f":{"g":1.10}}}}}}]}'
+    node = parse_tree(text).root
+    while node is not None and node.children:
+        node = node.children[0]
+    assert node is not None
+    assert (node.kind, node.pointer) == ("cut", "/a/0/b~1~0/c/d/e")
+    below = parse_tree(text, node.pointer or "")
+    assert below.path == ("a", "0", "b/~", "c", "d", "e")
+    assert below.root is not None
+    assert below.root.children[0].children[0].text == "1.10"
+
+
+def test_a_pointer_to_nowhere_is_the_whole() -> None:
+    for pointer in ("/x", "/a/9", "/a/0/b", "a", "/a/-1", "//"):
+        tree = parse_tree('{"a":[1]}', pointer)
+        assert tree.path == ()
+        assert tree.root is not None

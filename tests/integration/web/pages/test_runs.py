@@ -282,3 +282,39 @@ async def test_the_sign_in_form_ties_each_error_to_its_field(client: Any) -> Non
     assert 'aria-describedby="email-error"' in text
     assert '<a class="lnk" href="#password">' in text
     assert "<title>Error: Sign in" in text
+
+
+async def test_an_invoke_unfolds_the_steps_of_its_run_on_the_same_axis(
+    owner: Any, client: Any, ours: Any, now: Any
+) -> None:
+    function = await world.make_function(owner, ours)
+    parent = world.Story(function, now - timedelta(minutes=1)).begin().call(None, 20)
+    parent.plan("ask", kind="invoke", state="invoking", opts={"function_id": "shop-child"})
+    child = world.Story(function, parent.now, parent=parent.id).begin().run_step("inner-step", 4000).complete(1)
+    parent.now = child.now
+    await parent.commit().settle("ask", output=1, kind="invoke").complete().save(owner)
+    await child.save(owner)
+    await owner.execute("update runs set parent_step_key = $2 where id = $1", child.id, step_key("ask"))
+    page = (await client.get(f"{RUNS}/{parent.ulid}")).text
+    (address,) = re.findall(r'hx-get="([^"]*/inside\?[^"]*)"', page)
+    assert child.ulid in address
+    rows = (await client.get(address.replace("&amp;", "&"))).text
+    assert f'href="{RUNS}/{child.ulid}?step={step_key("inner-step")}"' in rows
+    assert rows.count("<li") == 1
+    width = float(re.findall(r'class="f-ok" x="[\d.]+%" y="8" width="([\d.]+)%"', rows)[0])
+    assert 90 < width <= 100
+    for wrong in (f"child={parent.ulid}&scale=0-10", f"child={child.ulid}&scale=x", "child=x&scale=0-10"):
+        assert (await client.get(f"{RUNS}/{parent.ulid}/inside?{wrong}")).status_code == 404
+
+
+async def test_a_part_of_the_run_fills_the_axis_by_address(client: Any, stories: Any) -> None:
+    whole = (await client.get(f"{RUNS}/{stories['failed'].ulid}")).text
+    part = (await client.get(f"{RUNS}/{stories['failed'].ulid}?from=400&to=800")).text
+    assert 'data-part="400-800"' in part
+    assert "data-part" not in whole
+    assert "400 ms to 800 ms" in part
+    # What lies outside is named, and not drawn.
+    row = part.split('<span class="t">notify-warehouse</span>', 1)[1].split("</li>", 1)[0]
+    assert 'class="f-fail"' not in row
+    for nonsense in ("from=9&to=3", "from=x&to=3", "from=-1&to=3", "from=1"):
+        assert "data-part" not in (await client.get(f"{RUNS}/{stories['failed'].ulid}?{nonsense}")).text
