@@ -55,6 +55,8 @@ class Detail:
     options: Payload | None
     attempts: tuple[Attempt, ...]
     facts: tuple[tuple[str, str], ...]
+    #: Its result was copied from the run that this one replays.
+    is_reused: bool = False
 
 
 async def load_detail(
@@ -100,6 +102,9 @@ async def load_detail(
         options=payload_of(record["opts"], record["opts_octets"]),
         attempts=attempts,
         facts=_facts_of_step(page, step, record["step_type"], record["opts"]),
+        is_reused=page.row.original_run is not None
+        and step.settled_at is not None
+        and step.settled_at < page.row.queued_at,
     )
 
 

@@ -1,6 +1,16 @@
 // Keyboard: / goes to search; j, k and arrows move between rows; e jumps to the next failure. Enter opens: rows are links.
 // x ticks a row; on a run f shows failures only, z fits, r and c lead to replay and cancel, [ and ] to the neighbours in
 // the list somebody came from, ? lists all keys. Nothing here changes a run by itself.
+// Keys of one letter or sign can be switched off (WCAG 2.1.4); the cookie goes with the theme's.
+const isOn = () => !/(?:^|; )keys=off/.test(document.cookie);
+addEventListener('change', (e) => {
+  if (!e.target.matches?.('[data-keys-on]')) return;
+  const secure = location.protocol === 'https:' ? ';secure' : '';
+  document.cookie = `keys=off;path=/;max-age=${e.target.checked ? 0 : 31536000};samesite=lax${secure}`;
+});
+const shown = () => { for (const box of document.querySelectorAll('[data-keys-on]')) box.checked = isOn(); };
+shown();
+addEventListener('htmx:after:swap', shown);
 addEventListener('click', (e) => {
   if (!e.target.closest?.('#rows tr')) return;
   sessionStorage.setItem('run-list', JSON.stringify([...document.querySelectorAll('#rows .fn a')].map((a) => a.getAttribute('href'))));
@@ -23,6 +33,7 @@ const rows = () => [...document.querySelectorAll('.tbl .fn a, .tl .nm')].filter(
 const isTyping = (t) => t.matches?.('input, textarea, select, [contenteditable]');
 addEventListener('keydown', (e) => {
   if (isTyping(e.target) || e.metaKey || e.ctrlKey || e.altKey || document.querySelector('dialog[open]')) return;
+  if (!isOn() && e.key.length === 1) return;
   const search = document.getElementById('q');
   if (e.key === '/' && search) { e.preventDefault(); search.focus(); return; }
   if (single[e.key]) { e.preventDefault(); single[e.key](); return; }

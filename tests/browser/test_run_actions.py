@@ -180,3 +180,42 @@ async def test_the_list_of_keys_opens(page: Page, place: Place) -> None:
     await page.keyboard.press("Escape")
     await page.keyboard.press("r")
     await expect(page.locator("#replay-run")).to_be_focused()
+
+
+async def test_single_letter_keys_can_be_switched_off(page: Page, place: Place) -> None:
+    await page.goto(place.run("failed"))
+    await page.get_by_role("button", name="Keys").click()
+    await page.locator("[data-keys-on]").uncheck()
+    await page.keyboard.press("Escape")
+    await page.locator("#main").focus()
+    await page.keyboard.press("r")
+    await page.keyboard.press("?")
+    await expect(page.locator("#main")).to_be_focused()
+    await expect(page.locator("#keys")).to_be_hidden()
+    await page.reload()
+    await page.get_by_role("button", name="Keys").click()
+    await expect(page.locator("[data-keys-on]")).not_to_be_checked()
+    await page.locator("[data-keys-on]").check()
+    await page.keyboard.press("Escape")
+    await page.locator("#main").focus()
+    await page.keyboard.press("r")
+    await expect(page.locator("#replay-run")).to_be_focused()
+
+
+async def test_zooming_in_deeply_asks_the_server_and_fit_leads_back(page: Page, place: Place) -> None:
+    await page.goto(place.run("failed"))
+    zoom_in = page.locator("[data-zoom=in]")
+    for _ in range(5):
+        await zoom_in.click()
+    await expect(page.locator("[data-tl]")).to_have_attribute("data-part", re.compile(r"\d+-\d+"))
+    await expect(page).to_have_url(re.compile(r"from=\d+&to=\d+"))
+    await page.locator("[data-zoom=fit]").click()
+    await expect(page.locator("[data-tl]")).not_to_have_attribute("data-part", re.compile("."))
+    await expect(page.locator(".tl .nm", has_text="notify-warehouse")).to_be_visible()
+
+
+async def test_why_a_run_does_not_move_arrives_by_itself(page: Page, place: Place) -> None:
+    await page.goto(place.run("waiting"))
+    await expect(page.locator("#why")).to_contain_text("a-day-later sleeps and ends in")
+    await page.goto(place.run("completed"))
+    await expect(page.locator("#why")).to_have_count(0)

@@ -305,10 +305,9 @@ def _root(
 ) -> Row:
     started = now_ms if run.started_at is None else ms_since(run.queued_at, run.started_at)
     end = end_of(facts, now_ms)
-    marks = [
-        Mark("queue", 0.0, min(started, end)),
-        Mark("line" if end <= scale.end_ms else "through", min(started, end), end),
-    ]
+    marks = [Mark("queue", 0.0, min(started, end))]
+    if run.started_at is not None or is_ended:
+        marks.append(Mark("line" if end <= scale.end_ms else "through", min(started, end), end))
     marks += [m for m in own if m.kind in {"fail", "run", "back"}]
     return Row(
         dom_id="step-run",

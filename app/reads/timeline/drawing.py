@@ -68,7 +68,10 @@ def _whole(facts: Facts, *, is_folded: bool) -> Drawing:
 
 def _scale(spans: dict[str, list[Span]], now_ms: float, end_ms: float, *, is_ended: bool) -> Scale:
     busy = list(spans["code"])
-    if not is_ended and (not busy or now_ms - max(b for _, b in busy) < 5_000):
+    if not is_ended and not busy:
+        # A run that only waits for its turn has nothing beside which its wait could be long.
+        return Scale(end_ms)
+    if not is_ended and (now_ms - max(b for _, b in busy) < 5_000):
         # What lies ahead of a run at work is room to grow, not idle time.
         busy.append((min(now_ms, end_ms), end_ms))
     return fold_idle(busy, end_ms)
