@@ -45,6 +45,11 @@ WHY_NOT = {
 }
 
 
+#: A debounced event that no newer one has replaced: before its run is made, and after.
+_HELD_BACK = "It is held back until no more events come: the function is debounced."
+_RAN_FOR_ALL = "The function is debounced: this run is for it and the events before it."
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a page of events begins or ends."""
@@ -149,6 +154,8 @@ class Answer:
         """Why nothing was done, for people."""
         if self.run is not None and self.outcome == "batched":
             return "It is part of this batch."
+        if self.outcome == "debounced" and not self.detail.startswith("superseded"):
+            return _RAN_FOR_ALL if self.run is not None else _HELD_BACK
         return WHY_NOT.get(self.outcome or "", self.outcome or "")
 
 
@@ -323,7 +330,10 @@ async def find_event(connection: Connection, environment_id: EnvironmentId, even
     if row is None:
         return None
     runs = await connection.fetch(
-        f"select r.id, {display_state('r')} as status, r.error_code, r.queued_at, coalesce(f.name, '') as function_name, f.slug, f.id as function_id"
+        f"select r.id, {display_state('r')} as status, r.error_code, r.queued_at,"
+        " case when r.started_at is null then (select d.outcome from dispositions d where d.environment_id = r.environment_id"
+        " and d.event_id = r.event_id and d.function_id = r.function_id and d.outcome = 'backlog') end as delayed,"
+        " coalesce(f.name, '') as function_name, f.slug, f.id as function_id"
         " from runs r left join functions f on f.id = r.function_id and f.environment_id = r.environment_id"
         f" where r.environment_id = $1 and r.event_id = $2 order by r.id limit {MOST_RUNS}",
         environment_id,
@@ -345,7 +355,7 @@ async def find_event(connection: Connection, environment_id: EnvironmentId, even
             r["function_name"],
             handle_of(r["slug"], r["function_id"]),
             StartedRun(to_ulid(r["id"]), r["status"], r["function_name"]),
-            (r["error_code"] or "skipped") if r["status"] == "skipped" else None,
+            (r["error_code"] or "skipped") if r["status"] == "skipped" else r["delayed"],
             "",
             r["queued_at"],
         )

@@ -255,3 +255,37 @@ async def test_a_skipped_run_is_one_line_and_a_batch_leads_to_its_run(ada: Any, 
     assert "it allows one at a time" in page
     assert f"/runs/{batch.ulid}" in page
     assert "It is part of this batch." in page
+
+
+async def test_every_reason_for_no_run_is_said_and_a_delayed_run_says_why(ada: Any, owner: Any) -> None:
+    event = await store_event(owner, ada.tenant)
+    reasons = {
+        "duplicate": "An event with this ID has started",
+        "filtered": "condition was not true",
+        "expression_error": "could not be worked out",
+        "rate_limited": "rate limit was reached",
+        "debounced": "held back until no more events come",
+        "batched": "waits for its batch to fill",
+        "paused": "was paused",
+        "backlog": "starts later",
+        "singleton": "allows one at a time",
+    }
+    for outcome in reasons:
+        function = await store_function(owner, ada.tenant, f"fn-{outcome}")
+        await owner.execute(
+            "insert into dispositions (environment_id, event_id, function_id, account_id, outcome) values ($1, $2, $3, $4, $5)",
+            ada.tenant.environment_id, event, function.id, ada.tenant.account_id, outcome,
+        )  # fmt: skip
+    text = (await ada.get(f"/events/{to_ulid(event)}")).text
+    for outcome, words in reasons.items():
+        assert words in text.split(f"fn-{outcome}<", 1)[1].split("</li>", 1)[0], outcome
+    late = await store_function(owner, ada.tenant, "late")
+    story = await world.order_queued(late, await owner.fetchval("select clock()")).save(owner)
+    await owner.execute(
+        "insert into dispositions (environment_id, event_id, function_id, account_id, outcome, run_id)"
+        " values ($1, $2, $3, $4, 'backlog', $5)",
+        ada.tenant.environment_id, story.event_id, late.id, ada.tenant.account_id, story.id,
+    )  # fmt: skip
+    page = (await ada.get(f"/events/{to_ulid(story.event_id)}")).text
+    assert story.ulid in page
+    assert "Too much was waiting" in page
