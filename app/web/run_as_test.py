@@ -106,7 +106,15 @@ def _json(text: str, spaces: int) -> str:
         shown = msgspec.json.format(text, indent=2)
     except (msgspec.DecodeError, RecursionError):
         shown = "null"
-    return shown.replace("\n", "\n" + " " * spaces)
+    return "".join(map(_seen, shown)).replace("\n", "\n" + " " * spaces)
+
+
+def _seen(char: str) -> str:
+    """A character of JSON that can be seen, or its escape: such ones stand inside of texts only."""
+    if char == "\n" or char.isprintable():
+        return char
+    units = char.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[n : n + 4]}" for n in range(0, len(units), 4))
 
 
 def _raw(text: str) -> str:

@@ -34,3 +34,10 @@ def test_javascript_names_the_step_and_its_stubs() -> None:
     assert "function: shopProcessOrder" in code
     assert '{ id: "reserve", handler: () => (null) }' in code
     assert 't.executeStep("charge")' in code
+
+
+def test_hidden_characters_are_escaped_in_javascript() -> None:
+    told = Told("f", '{"s":"a\u202eb\U000e0001c \u00e9"}', [], None)
+    code = code_of_test("js:v4.24.0", told)[1]
+    assert '"a\\u202eb\\udb40\\udc01c \u00e9"' in code
+    assert "\u202e" not in code

@@ -56,17 +56,20 @@ async def test_a_payload_is_text_and_bounded_on_every_tab(owner: Any, client: An
         assert answer.status_code == 200
         check(answer.text)
     for step in ("run", step_key("step")):
-        for tab in ("error", "input", "output", "details"):
+        for tab in ("error", "input", "output", "logs", "details", "test"):
             answer = await client.get(f"{RUNS}/{story.ulid}?step={step}&tab={tab}")
             assert answer.status_code == 200
             check(answer.text)
             assert len(answer.content) <= 400 * 1024, (name, step, tab)
+        answer = await client.get(f"{RUNS}/{story.ulid}/edit?step={step}")
+        assert answer.status_code == 200
+        check(answer.text)
 
 
 async def test_deep_nesting_neither_breaks_nor_swells_the_page(owner: Any, client: Any, ours: Any) -> None:
     deep = '{"data":' + "[" * 5000 + "]" * 5000 + "}"
     story = await told(owner, ours, {"fine": True}, memo=deep)
-    for tab in ("output", "input", "details"):
+    for tab in ("output", "input", "details", "test"):
         answer = await client.get(f"{RUNS}/{story.ulid}?step={step_key('step')}&tab={tab}")
         assert answer.status_code == 200
         assert len(answer.content) <= 400 * 1024
@@ -97,6 +100,10 @@ async def test_files_of_others_and_of_nothing_are_not_found(
         f"{mine.ulid}/payload?step=run&part=password",
         "nonsense/payload",
         f"{story.ulid}/steps",
+        f"{story.ulid}/why",
+        f"{story.ulid}/edit",
+        f"{story.ulid}/inside?child={mine.ulid}&scale=0-10",
+        f"{mine.ulid}/inside?child={story.ulid}&scale=0-10",
     ):
         assert (await client.get(f"{RUNS}/{path}")).status_code == 404, path
     assert json.loads((await client.get(f"{RUNS}/{mine.ulid}/payload?step=run&part=input")).text)["data"] == {"mine": 1}
