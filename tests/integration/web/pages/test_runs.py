@@ -318,3 +318,9 @@ async def test_a_part_of_the_run_fills_the_axis_by_address(client: Any, stories:
     assert 'class="f-fail"' not in row
     for nonsense in ("from=9&to=3", "from=x&to=3", "from=-1&to=3", "from=1"):
         assert "data-part" not in (await client.get(f"{RUNS}/{stories['failed'].ulid}?{nonsense}")).text
+
+
+async def test_a_filter_that_hides_the_failed_step_is_no_error(client: Any, stories: Any) -> None:
+    answer = await client.get(f"{RUNS}/{stories['failed'].ulid}?q=cool-off")
+    assert answer.status_code == 200
+    assert "WarehouseTimeout" in answer.text
