@@ -47,7 +47,7 @@ class Server:
 
 @dataclass(slots=True)
 class Usage:
-    """CPU seconds since their start, and resident bytes, by group; `largest` is the largest single process."""
+    """CPU seconds since their start, and resident bytes (shared pages once), by group; `largest` is the largest single process."""
 
     cpu_s: dict[str, float] = field(default_factory=dict)
     bytes: dict[str, int] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Usage:
 
 
 def usage_of(roots: tuple[int, ...]) -> Usage:
-    """Usage of process trees. Shared pages of Postgres count once (proportional share) where the system tells it."""
+    """Usage of process trees. Pages that several processes share count once (proportional share) where the system tells."""
     usage = Usage()
     for root in roots:
         try:
@@ -79,7 +79,7 @@ def usage_of(roots: tuple[int, ...]) -> Usage:
                 times = process.cpu_times()
                 # What ended children of a server used is only known to their parent.
                 spent = times.user + times.system + times.children_user + times.children_system
-                size = _proportional(process) if group == "postgres" else process.memory_info().rss
+                size = _proportional(process)
             except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
                 continue
             usage.cpu_s[group] = usage.cpu_s.get(group, 0.0) + spent
