@@ -1,10 +1,10 @@
 """The app under the bench: speaks the protocol, does no work, and notes the time of every call.
 
-A raw asyncio server, so that what is measured is the other side. Functions: `bench-1`, `bench-3` and `bench-10` have
-that many steps one after the other; `bench-par10` has ten at once. An answer follows from the count of `steps` in the
-call alone. Times are nanoseconds of the system's monotonic clock, which all processes of one machine share.
+A raw asyncio server, so that what is measured is the other side. Its functions are in `bench.functions`. An answer follows
+from the count of `steps` in the call alone. Times are nanoseconds of the system's monotonic clock, which all processes of
+one machine share.
 
-Started by `bench.run` as a process of its own: `python -m bench.app --port 0 --server URL [--signing-key KEY]`; prints
+Started by `bench.run` as a process of its own: `python -m bench.app --server URL [--signing-key KEY] [--name NAME]`; prints
 one line with its address when it is registered. Besides the endpoint at `/api/inngest` it answers
 
 - `GET /bench/counts`: calls, steps and ended runs by function since the last reset;
@@ -22,25 +22,36 @@ import json
 import re
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 from urllib.parse import parse_qs
 
 import httptools
 import msgspec
 import uvloop
 
+from bench.functions import (
+    DONE,
+    FUNCTIONS,
+    PLANNED,
+    RAN,
+    RUN_COMPLETE,
+    SDK,
+    SLEEPS,
+    STEP_OF,
+    Kind,
+    op,
+    ops_response,
+    response,
+    step_id,
+)
 from bench.load import Address, Connection
 
-#: Function → how many steps, and whether they are planned together.
-FUNCTIONS: dict[str, tuple[int, bool]] = {
-    "bench-1": (1, False),
-    "bench-3": (3, False),
-    "bench-10": (10, False),
-    "bench-par10": (10, True),
-}
-APP_NAME = "bench"
-SDK = "bench:v0.1.0"
+#: What TypeScript v4 answers when its dispatch was stale (protocol 17.2).
+_STALE = response(
+    "400 Bad Request\r\nx-inngest-no-retry: true", b'{"name":"StaleDispatchError","message":"stale dispatch"}'
+)
 #: Runs whose times are kept; later ones are only counted.
 _KEPT = 200_000
 
@@ -48,6 +59,9 @@ _KEPT = 200_000
 class _Context(msgspec.Struct):
     run_id: str
     disable_immediate_execution: bool = False
+    fn_id: str = ""
+    qi_id: str = ""
+    generation_id: int = 0
 
 
 class _EventData(msgspec.Struct):
@@ -72,98 +86,112 @@ class _Run:
     ends: int = 0
 
 
-def step_id(n: int) -> str:
-    """The hashed id of the n-th step (protocol 4.6)."""
-    return hashlib.sha1(f"s{n}".encode(), usedforsecurity=False).hexdigest()
-
-
-def _op(n: int, code: str) -> dict[str, Any]:
-    name = f"s{n}"
-    op = {"op": code, "id": step_id(n), "name": name, "displayName": name, "opts": {"type": "step.run"}}
-    return {**op, "userland": {"id": name}, **({"data": {"n": n, "ok": True}} if code == "StepRun" else {})}
-
-
-def _response(status: str, body: bytes, *, is_sdk: bool = True) -> bytes:
-    sdk = f"x-inngest-sdk: {SDK}\r\nx-inngest-req-version: 2\r\n" if is_sdk else ""
-    head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\n{sdk}content-length: {len(body)}\r\n\r\n"
-    return head.encode() + body
-
-
-def _ops(*ops: dict[str, Any]) -> bytes:
-    return _response("206 Partial Content", json.dumps(ops, separators=(",", ":")).encode())
-
-
-_MOST = max(count for count, _ in FUNCTIONS.values())
-_RAN = [_ops(_op(n, "StepRun")) for n in range(_MOST)]
-_PLANNED = [_ops(_op(n, "StepPlanned")) for n in range(_MOST)]
-_STEP_OF = {step_id(n): n for n in range(_MOST)}
-_DONE = _response("200 OK", b'{"done":true}')
-
-
 class App:
-    """What happened since the last reset, and what to answer next."""
+    """What happened since the last reset, and what to answer next. `server` and `bearer` are where checkpoints go."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "bench", server: str = "", bearer: str = "") -> None:
+        self.name = name
         self.decoder = msgspec.json.Decoder(_Call)
         self.url = ""
         self.register_soon: asyncio.Event = asyncio.Event()
         self.waiters: list[tuple[str, int, Connected]] = []
+        self.checkpointing: set[asyncio.Task[None]] = set()
+        self._server = server
+        self._headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {bearer}"} if bearer else {})
+        self._free: deque[Connection] = deque()
         self.reset()
 
     def reset(self) -> None:
         self.runs: dict[str, _Run] = {}
         self.counts = {fn: {"calls": 0, "steps": 0, "done": 0} for fn in FUNCTIONS}
 
-    def answer(self, fn: str, target: str, body: bytes, received: int) -> bytes:
-        """The answer to one call; its time is noted when it is complete."""
+    def answer(self, fn: str, target: str, body: bytes, received: int) -> bytes | tuple[_Run, _Call]:
+        """The answer to one call, its time noted; or what `checkpoint` needs to answer it in a while."""
         call = self.decoder.decode(body)
-        count = self.counts[fn]
-        count["calls"] += 1
+        self.counts[fn]["calls"] += 1
         run = self.runs.get(call.ctx.run_id)
         if run is None:
             run = _Run(call.event.data.tag, fn)
             if len(self.runs) < _KEPT:
                 self.runs[call.ctx.run_id] = run
-        steps, is_parallel = FUNCTIONS[fn]
-        done = len(call.steps)
-        if target in _STEP_OF:
-            count["steps"] += 1
-            raw = _RAN[_STEP_OF[target]]
-        elif done >= steps:
-            raw = _DONE
-            run.ends += 1
-            if run.ends == 1:
-                count["done"] += 1
-        elif is_parallel:
-            raw = _ops(*(_op(n, "StepPlanned") for n in range(steps) if step_id(n) not in call.steps))
-        elif call.ctx.disable_immediate_execution:
-            raw = _PLANNED[done]
-        else:
-            count["steps"] += 1
-            raw = _RAN[done]
-        run.times += (received, time.monotonic_ns())
-        if raw is _DONE and self.waiters:
-            self.tell_waiters()
+        run.times.append(received)
+        if FUNCTIONS[fn].kind is Kind.CHECKPOINTED and len(call.steps) < FUNCTIONS[fn].steps:
+            return run, call
+        raw = self._raw(fn, target, call)
+        run.times.append(time.monotonic_ns())
+        if raw is DONE:
+            self._note_end(run)
         return raw
 
+    def _raw(self, fn: str, target: str, call: _Call) -> bytes:
+        shape, done = FUNCTIONS[fn], len(call.steps)
+        if shape.kind is Kind.SLEEP and done == 0:
+            return SLEEPS
+        if target in STEP_OF:
+            self.counts[fn]["steps"] += 1
+            return RAN[STEP_OF[target]]
+        if done >= shape.steps:
+            return DONE
+        if shape.kind is Kind.PARALLEL:
+            return ops_response(*(op(n, "StepPlanned") for n in range(shape.steps) if step_id(n) not in call.steps))
+        if call.ctx.disable_immediate_execution:
+            return PLANNED[done]
+        self.counts[fn]["steps"] += 1
+        return RAN[done]
+
+    async def checkpoint(self, fn: str, run: _Run, call: _Call) -> bytes:
+        """Run all steps that are left within this call, save each, and end. Gives what is left over when a save fails."""
+        path = f"/v1/checkpoint/{call.ctx.run_id}/async"
+        known = {"run_id": call.ctx.run_id, "fn_id": call.ctx.fn_id, "qi_id": call.ctx.qi_id}
+        if call.ctx.generation_id:
+            known["generation_id"] = call.ctx.generation_id  # type: ignore[assignment]  # the one number among them
+        connection = self._free.pop() if self._free else Connection(Address.of(self._server))
+        n = 0
+        try:
+            for n in range(len(call.steps), FUNCTIONS[fn].steps):
+                self.counts[fn]["steps"] += 1
+                saved = json.dumps({**known, "steps": [op(n, "StepRun")], "ts": time.time_ns() // 1_000_000})
+                run.times.append(time.monotonic_ns())
+                status, _ = await connection.request("POST", path, saved.encode(), self._headers, within_s=30)
+                run.times.append(time.monotonic_ns())
+                if status == 409:
+                    return _STALE
+                if status // 100 != 2:
+                    return RAN[n]
+        except (OSError, TimeoutError):
+            return RAN[n]
+        finally:
+            self._free.append(connection)
+        run.times.append(time.monotonic_ns())
+        self._note_end(run)
+        return RUN_COMPLETE
+
+    def _note_end(self, run: _Run) -> None:
+        run.ends += 1
+        if run.ends == 1:
+            self.counts[run.fn]["done"] += 1
+            self.tell_waiters()
+
     def tell_waiters(self) -> None:
+        if not self.waiters:
+            return
         told = [waiter for waiter in self.waiters if self.counts[waiter[0]]["done"] >= waiter[1]]
         for waiter in told:
             self.waiters.remove(waiter)
-            waiter[2].reply(_response("200 OK", msgspec.json.encode(self.counts), is_sdk=False))
+            waiter[2].reply(response("200 OK", msgspec.json.encode(self.counts), is_sdk=False))
 
     def registration(self) -> bytes:
         """What the SDKs post to `/fn/register` (protocol 7.1)."""
         functions = [
             {
-                "id": f"{APP_NAME}-{fn}",
+                "id": f"{self.name}-{fn}",
                 "name": fn,
                 "triggers": [{"event": f"bench/{fn}"}],
                 "steps": {
                     "step": {
                         "id": "step",
                         "name": "step",
-                        "runtime": {"type": "http", "url": f"{self.url}?fnId={APP_NAME}-{fn}&stepId=step"},
+                        "runtime": {"type": "http", "url": f"{self.url}?fnId={self.name}-{fn}&stepId=step"},
                         "retries": {"attempts": 4},
                     }
                 },
@@ -173,7 +201,7 @@ class App:
         return json.dumps(
             {
                 "url": self.url,
-                "appName": APP_NAME,
+                "appName": self.name,
                 "deployType": "ping",
                 "framework": "bench",
                 "sdk": SDK,
@@ -218,23 +246,36 @@ class Connected(asyncio.Protocol):
         self.url, self.body = b"", []
         asked = {key: values[0] for key, values in parse_qs(query).items()}
         method = self.parser.get_method()
-        fn = asked.get("fnId", "").removeprefix(f"{APP_NAME}-")
+        fn = asked.get("fnId", "").removeprefix(f"{self.app.name}-")
         if path.startswith("/bench/"):
             self.control(path.removeprefix("/bench/"), asked)
         elif method == b"POST" and fn in FUNCTIONS:
-            try:
-                self.reply(self.app.answer(fn, asked.get("stepId", "step"), body, self.received))
-            except msgspec.MsgspecError as error:
-                text = json.dumps({"name": "BadCall", "message": str(error)}).encode()
-                self.reply(_response("500 Internal Server Error", text))
+            self.called(fn, asked.get("stepId", "step"), body)
         elif method == b"PUT":
             self.app.register_soon.set()
-            self.reply(_response("200 OK", b'{"message":"Successfully registered","modified":true}'))
+            self.reply(response("200 OK", b'{"message":"Successfully registered","modified":true}'))
         elif method == b"GET":
             shown = json.dumps({"function_count": len(FUNCTIONS), "mode": "dev", "schema_version": "2024-05-24"})
-            self.reply(_response("200 OK", shown.encode()))
+            self.reply(response("200 OK", shown.encode()))
         else:
-            self.reply(_response("404 Not Found", b'{"message":"no such function"}'))
+            self.reply(response("404 Not Found", b'{"message":"no such function"}'))
+
+    def called(self, fn: str, target: str, body: bytes) -> None:
+        try:
+            answer = self.app.answer(fn, target, body, self.received)
+        except msgspec.MsgspecError as error:
+            text = json.dumps({"name": "BadCall", "message": str(error)}).encode()
+            self.reply(response("500 Internal Server Error", text))
+            return
+        if isinstance(answer, bytes):
+            self.reply(answer)
+            return
+        task = asyncio.create_task(self.answer_later(fn, *answer))
+        self.app.checkpointing.add(task)
+        task.add_done_callback(self.app.checkpointing.discard)
+
+    async def answer_later(self, fn: str, run: _Run, call: _Call) -> None:
+        self.reply(await self.app.checkpoint(fn, run, call))
 
     def control(self, what: str, asked: dict[str, str]) -> None:
         if what == "wait":
@@ -244,7 +285,7 @@ class Connected(asyncio.Protocol):
         if what == "reset":
             self.app.reset()
         told = list(self.app.runs.values()) if what == "report" else self.app.counts
-        self.reply(_response("200 OK", msgspec.json.encode(told), is_sdk=False))
+        self.reply(response("200 OK", msgspec.json.encode(told), is_sdk=False))
 
     def reply(self, raw: bytes) -> None:
         if not self.transport.is_closing():
@@ -279,8 +320,8 @@ async def _register(app: App, server: str, signing_key: str, *, attempts: int = 
     raise RuntimeError(f"the server did not take the registration: {last}")
 
 
-async def _serve(port: int, server: str, signing_key: str) -> None:
-    app = App()
+async def _serve(port: int, server: str, signing_key: str, name: str) -> None:
+    app = App(name, server, bearer_of(signing_key) if signing_key else "")
     listener = await asyncio.get_running_loop().create_server(lambda: Connected(app), "127.0.0.1", port)
     app.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/api/inngest"
     await _register(app, server, signing_key)
@@ -297,9 +338,10 @@ def main() -> None:
     words.add_argument("--port", type=int, default=0)
     words.add_argument("--server", required=True, help="address of the server to register with")
     words.add_argument("--signing-key", default="", help="signed mode: proves the app to the API")
+    words.add_argument("--name", default="bench", help="the app's id: two tenants have one each")
     given = words.parse_args()
     try:
-        uvloop.run(_serve(given.port, given.server, given.signing_key))
+        uvloop.run(_serve(given.port, given.server, given.signing_key, given.name))
     except RuntimeError as refused:
         sys.exit(str(refused))
 

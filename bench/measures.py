@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.app import FUNCTIONS
+from bench.functions import FUNCTIONS, IDLE, Kind
 from bench.load import Control, Sender, Sent, sending
 from bench.product import Server, Usage, usage_of
 
@@ -16,7 +16,7 @@ Figures = dict[str, float]
 _SINGLES, _BATCHES = 16, 4
 _BATCH = 100
 #: Seconds the last runs of a part may take before they count as stuck.
-_DRAIN_S = 20.0
+DRAIN_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +29,13 @@ class Sizes:
     full_s: float
     window: int
     ingest_s: float
+    backlog: int
+    sleepers: int
+    page_loads: int
 
 
-FULL = Sizes(idle_runs=150, idle_s=8, warm_s=2, full_s=8, window=256, ingest_s=4)
-QUICK = Sizes(idle_runs=25, idle_s=2, warm_s=0.7, full_s=2.5, window=192, ingest_s=1.2)
+FULL = Sizes(150, idle_s=7, warm_s=2, full_s=8, window=256, ingest_s=4, backlog=20_000, sleepers=100_000, page_loads=30)
+QUICK = Sizes(20, 1.5, warm_s=0.6, full_s=2, window=192, ingest_s=1, backlog=3_000, sleepers=10_000, page_loads=5)
 
 
 @dataclass(slots=True)
@@ -82,16 +85,17 @@ async def idle(bench: Bench) -> Figures:
     """One run at a time: nothing waits for anything but the product."""
     figures: Figures = {}
     gaps: list[float] = []
+    saves: list[float] = []
     firsts_sent: list[float] = []
     firsts_accepted: list[float] = []
     async with sending(bench.server.url, bench.server.event_key, 1) as sender:
-        for fn in FUNCTIONS:
+        for fn in IDLE:
             await bench.control.reset()
             sent = Sent()
             until = time.monotonic() + bench.sizes.idle_s
             for count in range(1, bench.sizes.idle_runs + 1):
                 await sender.send(f"bench/{fn}", [bench.tag()], sent)
-                if not await bench.control.wait(fn, count, within_s=_DRAIN_S) or time.monotonic() > until:
+                if not await bench.control.wait(fn, count, within_s=DRAIN_S) or time.monotonic() > until:
                     break
                 await asyncio.sleep(0.004 + 0.003 * (count % 4))  # Off the beat of any clock of the product.
             rows = await bench.control.report()
@@ -105,13 +109,20 @@ async def idle(bench: Bench) -> Figures:
                 totals.append((times[-1] - began) / 1e6)
                 firsts_sent.append((times[0] - began) / 1e6)
                 firsts_accepted.append(max(0.0, (times[0] - accepted) / 1e6))
-                if not FUNCTIONS[fn][1]:
-                    # Answer sent → next call received, within one run.
-                    gaps += [(times[n + 1] - times[n]) / 1e6 for n in range(1, len(times) - 1, 2)]
-            figures |= _percentiles(f"done_{fn}_ms", totals, (50, 95))
-    figures |= _percentiles("first_call_ms", firsts_accepted, (50, 95))
-    figures |= _percentiles("first_call_from_send_ms", firsts_sent, (50, 95))
-    return figures | _percentiles("step_ms", gaps, (50, 95, 99))
+                # Answer (or checkpoint) sent → next call (or its answer) received, within one run.
+                between = [(times[n + 1] - times[n]) / 1e6 for n in range(1, len(times) - 1, 2)]
+                match FUNCTIONS[fn].kind:
+                    case Kind.SEQUENCE:
+                        gaps += between
+                    case Kind.CHECKPOINTED:
+                        saves += between
+                    case Kind.PARALLEL | Kind.SLEEP:
+                        pass
+            figures |= percentiles(f"done_{fn}_ms", totals, (50, 95))
+    figures |= percentiles("first_call_ms", firsts_accepted, (50, 95))
+    figures |= percentiles("first_call_from_send_ms", firsts_sent, (50, 95))
+    figures |= percentiles("checkpoint_ms", saves, (50, 95))
+    return figures | percentiles("step_ms", gaps, (50, 95, 99))
 
 
 async def saturation(bench: Bench, fn: str) -> Figures:
@@ -129,11 +140,11 @@ async def saturation(bench: Bench, fn: str) -> Figures:
         finally:
             stop.set()
             await feeding
-        drained = await bench.control.wait(fn, len(sent.times), within_s=_DRAIN_S)
+        drained = await bench.control.wait(fn, len(sent.times), within_s=DRAIN_S)
     rows = await bench.control.report()
     bench.ledger.add(sent, rows)
     if not drained:
-        bench.say(f"  {fn}: not all runs ended within {_DRAIN_S:.0f} s")
+        bench.say(f"  {fn}: not all runs ended within {DRAIN_S:.0f} s")
     seconds = after.at - before.at
     steps = after.steps - before.steps
     figures = {f"runs_per_s_{fn}": (after.done - before.done) / seconds, f"steps_per_s_{fn}": steps / seconds}
@@ -214,7 +225,7 @@ async def settle(bench: Bench) -> bool:
     async with sending(bench.server.url, bench.server.event_key, 1) as sender:
         if not await sender.send("bench/bench-1", [bench.tag()], sent):
             return False
-        return await bench.control.wait("bench-1", 1, within_s=_DRAIN_S)
+        return await bench.control.wait("bench-1", 1, within_s=DRAIN_S)
 
 
 def memory_idle(server: Server) -> Figures:
@@ -226,7 +237,7 @@ def memory_idle(server: Server) -> Figures:
     return figures | {"memory_idle_mb": usage.bytes_without_postgres / 1e6}
 
 
-def _percentiles(name: str, values: list[float], wanted: tuple[int, ...]) -> Figures:
-    """Nearest-rank percentiles; nothing for an empty list."""
+def percentiles(name: str, values: list[float], wanted: tuple[int, ...]) -> Figures:
+    """Nearest-rank percentiles as `NAME_pNN`; nothing for an empty list."""
     ordered = sorted(values)
     return {f"{name}_p{p}": ordered[min(len(ordered) - 1, len(ordered) * p // 100)] for p in wanted if ordered}

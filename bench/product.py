@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 #: Seconds until the first answer of a fresh installation, and until a stop is forced.
 _READY_S = 120.0
 _STOP_S = 40.0
+#: The login that the bench makes for itself.
+EMAIL, PASSWORD = "bench@example.com", "bench-bench-bench"
 GROUPS = ("supervisor", "web", "worker", "postgres", "valkey")
 
 
@@ -39,11 +41,13 @@ class Server:
     roots: tuple[int, ...] = ()
     database_url: str = ""
     start_s: float | None = None
+    #: Event key and signing key of another tenant of the same server.
+    neighbour: tuple[str, str] | None = None
 
 
 @dataclass(slots=True)
 class Usage:
-    """CPU seconds since their start, and resident bytes, by group; `largest` is the largest single process."""
+    """CPU seconds since their start, and resident bytes (shared pages once), by group; `largest` is the largest single process."""
 
     cpu_s: dict[str, float] = field(default_factory=dict)
     bytes: dict[str, int] = field(default_factory=dict)
@@ -61,7 +65,7 @@ class Usage:
 
 
 def usage_of(roots: tuple[int, ...]) -> Usage:
-    """Usage of process trees. Shared pages of Postgres count once (proportional share) where the system tells it."""
+    """Usage of process trees. Pages that several processes share count once (proportional share) where the system tells."""
     usage = Usage()
     for root in roots:
         try:
@@ -75,7 +79,7 @@ def usage_of(roots: tuple[int, ...]) -> Usage:
                 times = process.cpu_times()
                 # What ended children of a server used is only known to their parent.
                 spent = times.user + times.system + times.children_user + times.children_system
-                size = _proportional(process) if group == "postgres" else process.memory_info().rss
+                size = _proportional(process)
             except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
                 continue
             usage.cpu_s[group] = usage.cpu_s.get(group, 0.0) + spent
@@ -134,8 +138,13 @@ def own_server(*, is_dev: bool, workers: int | None) -> Iterator[Server]:
             url = f"http://127.0.0.1:{port}"
             _wait_until_healthy(url, process, log)
             started = time.monotonic() - began
-            event_key, signing_key = ("bench", "") if is_dev else _bootstrap(environ)
-            yield Server(url, event_key, signing_key, (process.pid,), _database_of(folder / "state", is_dev), started)
+            database = _database_of(folder / "state", is_dev)
+            if is_dev:
+                yield Server(url, "bench", "", (process.pid,), database, started)
+                return
+            keys = _bootstrap(environ, EMAIL, "Bench")
+            neighbour = _bootstrap(environ, f"neighbour.{EMAIL}", "Neighbour")
+            yield Server(url, *keys, (process.pid,), database, started, neighbour)
         finally:
             end(process)
             shutil.rmtree(folder, ignore_errors=True)
@@ -157,9 +166,8 @@ def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -
     raise RuntimeError(f"the product gave no answer at {url}/health; the end of its log:\n{tail}")
 
 
-def _bootstrap(environ: dict[str, str]) -> tuple[str, str]:
-    words = ["bootstrap", "--email", "bench@example.com", "--password", "bench-bench-bench"]
-    words += ["--organization", "Bench", "--json"]
+def _bootstrap(environ: dict[str, str], email: str, organization: str) -> tuple[str, str]:
+    words = ["bootstrap", "--email", email, "--password", PASSWORD, "--organization", organization, "--json"]
     made = subprocess.run(
         [sys.executable, "-m", "app.cli", *words], cwd=ROOT, env=environ, capture_output=True, timeout=120, check=False
     )
@@ -178,9 +186,9 @@ def _database_of(folder: Path, is_dev: bool) -> str:
 
 
 @contextmanager
-def bench_app(server: Server) -> Iterator[str]:
+def bench_app(server: Server, name: str = "bench") -> Iterator[str]:
     """The bench app as a process of its own, registered; gives its address. Raises RuntimeError if it was not taken."""
-    command = [sys.executable, "-m", "bench.app", "--server", server.url]
+    command = [sys.executable, "-m", "bench.app", "--server", server.url, "--name", name]
     if server.signing_key:
         command += ["--signing-key", server.signing_key]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -13,23 +13,50 @@ import signal
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import uvloop
 
+from bench.crowds import Neighbour, backlog, sleepers
 from bench.load import Control
 from bench.machine import machine_factor
 from bench.measures import FULL, QUICK, Bench, Figures, idle, ingest, memory_idle, saturation, settle
+from bench.pages import pages
 from bench.product import ROOT, Server, bench_app, own_server
-from bench.table import summary, table, write_json
+from bench.table import Summary, summary, table, write_json
 
 RESULTS = ROOT / "bench" / "results"
 #: Seconds for everything; a bench that takes longer is not run.
 _QUICK_S, _FULL_S = 90.0, 480.0
 #: Seconds kept for printing and for ending what was started.
 _ENDING_S = 12.0
+#: The share of the time that repetitions may take; the rest is for the parts that are run once.
+_REPEATED_SHARE = 0.7
+_PARTS = "idle,saturation,ingest,backlog,sleepers,pages"
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+@dataclass(slots=True)
+class Contender:
+    """One server under measurement, and its figures by repetition; those of parts that are run once are in `once`."""
+
+    name: str
+    bench: Bench
+    neighbour: Neighbour | None = None
+    repetitions: list[Figures] = field(default_factory=list)
+    once: Figures = field(default_factory=dict)
+
+    def figures(self) -> Summary:
+        """Median and range of everything."""
+        return summary(self.repetitions) | summary([self.once])
+
+    def close(self) -> None:
+        """Hang up."""
+        self.bench.control.close()
+        if self.neighbour:
+            self.neighbour.control.close()
 
 
 def main() -> int:
@@ -39,20 +66,18 @@ def main() -> int:
         print("bench: only servers on this machine are measured", file=sys.stderr)
         return 2
     began = time.monotonic()
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # However it is ended, what was started here is ended too.
+    # However it is ended, what was started here is ended too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with ExitStack() as started:
+            _say("starting Stepwell on an empty database …")
+            server = started.enter_context(own_server(is_dev=given.dev, workers=given.workers))
+            _say(f"ready at {server.url} after {server.start_s:.1f} s")
+            contenders = [_contender(given, "Stepwell", server, started)]
             if given.against:
-                roots = tuple(given.pid)
-                server = Server(given.against, given.event_key, given.signing_key, roots, given.database_url)
-            else:
-                _say("starting Stepwell on an empty database …")
-                server = started.enter_context(own_server(is_dev=given.dev, workers=given.workers))
-                _say(f"ready at {server.url} after {server.start_s:.1f} s")
-            app_url = started.enter_context(bench_app(server))
-            return uvloop.run(_measure(given, server, app_url, began))
+                other = Server(given.against, given.event_key, given.signing_key, tuple(given.pid))
+                contenders.append(_contender(given, given.against, other, started))
+            return uvloop.run(_measure(given, contenders, began))
     except RuntimeError as refused:
         print(f"bench: {refused}", file=sys.stderr)
         return 1
@@ -60,57 +85,79 @@ def main() -> int:
         return 130
 
 
+def _contender(given: argparse.Namespace, name: str, server: Server, started: ExitStack) -> Contender:
+    """Start the app, and the neighbour's app where there is a neighbour."""
+    control = Control(started.enter_context(bench_app(server)))
+    neighbour = None
+    if server.neighbour and "backlog" in given.parts.split(","):
+        theirs = replace(server, event_key=server.neighbour[0], signing_key=server.neighbour[1])
+        neighbour = Neighbour(theirs, Control(started.enter_context(bench_app(theirs, "neighbour"))))
+    contender = Contender(name, Bench(server, control, QUICK if given.quick else FULL, _say), neighbour)
+    started.callback(contender.close)
+    return contender
+
+
 def _arguments() -> argparse.ArgumentParser:
     words = argparse.ArgumentParser(prog="make bench", description="Measure latencies and saturation of Stepwell.")
     words.add_argument("--quick", action="store_true", help="smaller sizes, at most 90 seconds")
-    words.add_argument("--repeat", type=int, default=3, choices=range(1, 11), help="repetitions (3)")
+    words.add_argument("--repeat", type=int, choices=range(1, 11), help="repetitions (3, quick 2)")
     words.add_argument("--dev", action="store_true", help="measure `stepwell dev`: no signatures")
     words.add_argument("--workers", type=int, help="worker processes (the product's default)")
-    words.add_argument("--parts", default="idle,saturation,ingest", help="which parts, with commas")
-    words.add_argument("--against", metavar="URL", help="measure a running server of the same protocol instead")
+    words.add_argument("--parts", default=_PARTS, help=f"which parts, with commas ({_PARTS})")
+    words.add_argument("--against", metavar="URL", help="measure a running server of the same protocol too")
     words.add_argument("--event-key", default="bench", help="with --against")
     words.add_argument("--signing-key", default="", help="with --against: signed mode")
     words.add_argument("--pid", type=int, action="append", default=[], help="with --against: a process tree to watch")
-    words.add_argument("--database-url", default="", help="with --against: for the machine factor")
     return words
 
 
-async def _measure(given: argparse.Namespace, server: Server, app_url: str, began: float) -> int:
-    allowed = _QUICK_S if given.quick else _FULL_S
-    control = Control(app_url)
-    bench = Bench(server, control, QUICK if given.quick else FULL, _say)
-    repetitions: list[Figures] = []
-    machine: Figures = {}
+async def _measure(given: argparse.Namespace, contenders: list[Contender], began: float) -> int:
+    allowed = (_QUICK_S if given.quick else _FULL_S) * len(contenders)
+    repeat = given.repeat or (2 if given.quick else 3)
+    parts = given.parts.split(",")
+    own = contenders[0]
     is_complete = True
     try:
-        if not await settle(bench):
-            raise RuntimeError("the first run did not come back within its deadline; nothing can be measured")
-        if server.database_url:
-            machine = await machine_factor(server.database_url, seconds=1.0 if given.quick else 3.0)
+        for contender in contenders:
+            if not await settle(contender.bench):
+                raise RuntimeError(f"{contender.name}: the first run did not come back; nothing can be measured")
+        database = own.bench.server.database_url
+        if database:
+            own.once |= await machine_factor(database, seconds=1.0 if given.quick else 3.0)
+        if own.bench.server.start_s is not None:
+            own.once["start_s"] = own.bench.server.start_s
         async with asyncio.timeout(allowed - _ENDING_S - (time.monotonic() - began)):
-            for number in range(1, given.repeat + 1):
-                if repetitions and time.monotonic() - began > allowed * 2 / 3:
+            for number in range(1, repeat + 1):
+                # The parts that are run once come last, because they leave a crowd behind.
+                if number > 1 and time.monotonic() - began > allowed * (number / (number + 1)) * _REPEATED_SHARE:
                     _say(f"no time for repetition {number}")
                     break
-                _say(f"repetition {number} of {given.repeat} …")
-                repetitions.append({})
-                await _repetition(bench, given.parts.split(","), repetitions[-1])
+                for contender in contenders:
+                    _say(f"repetition {number} of {repeat}: {contender.name} …")
+                    contender.repetitions.append({})
+                    await _repetition(contender.bench, parts, contender.repetitions[-1])
+            for contender in contenders:
+                await _once(contender, parts)
     except TimeoutError:
         is_complete = False
         _say("out of time: what was not measured is missing below")
-    finally:
-        control.close()
-    once = {**machine, **({"start_s": server.start_s} if server.start_s is not None else {})}
-    figures = summary(repetitions) | summary([once])
-    print(f"\n{table(figures)}\n")
-    ledger = bench.ledger
-    print(
-        f"runs asked for {ledger.sent:,}, ended {ledger.done:,}, missing {ledger.missing:,}, "
-        f"more than one run for an event {ledger.twice:,}; requests refused {ledger.refused:,} {ledger.last_refusal}"
-    )
-    written = write_json(RESULTS, dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%SZ"), _result(given, figures, ledger))
+    _report(given, contenders, began)
+    ledgers = [contender.bench.ledger for contender in contenders]
+    return 0 if is_complete and not any(ledger.missing or ledger.twice for ledger in ledgers) else 1
+
+
+def _report(given: argparse.Namespace, contenders: list[Contender], began: float) -> None:
+    own, *others = contenders
+    print(f"\n{table(own.figures(), others[0].figures() if others else None)}\n")
+    for contender in contenders:
+        ledger = contender.bench.ledger
+        print(
+            f"{contender.name}: runs asked for {ledger.sent:,}, ended {ledger.done:,}, missing {ledger.missing:,}, more "
+            f"than one run for an event {ledger.twice:,}; requests refused {ledger.refused:,} {ledger.last_refusal}"
+        )
+    at = dt.datetime.now(dt.UTC).strftime("%Y%m%dT%H%M%SZ")
+    written = write_json(RESULTS, at, _result(given, contenders))
     print(f"{time.monotonic() - began:.0f} s in all; JSON in {written.relative_to(ROOT)}")
-    return 0 if is_complete and ledger.missing == 0 and ledger.twice == 0 else 1
 
 
 async def _repetition(bench: Bench, parts: list[str], figures: Figures) -> None:
@@ -119,24 +166,40 @@ async def _repetition(bench: Bench, parts: list[str], figures: Figures) -> None:
     if "idle" in parts:
         figures |= await idle(bench)
     if "saturation" in parts:
-        figures |= await saturation(bench, "bench-1")
-        figures |= await saturation(bench, "bench-3")
+        for fn in ("bench-1", "bench-3", "bench-cp10"):
+            figures |= await saturation(bench, fn)
     if "ingest" in parts:
         figures |= await ingest(bench)
 
 
-def _result(given: argparse.Namespace, figures: dict[str, dict[str, Any]], ledger: Any) -> dict[str, Any]:
+async def _once(contender: Contender, parts: list[str]) -> None:
+    bench = contender.bench
+    if "backlog" in parts:
+        _say(f"backlog of {bench.sizes.backlog:,}: {contender.name} …")
+        contender.once |= await backlog(bench, contender.neighbour)
+    if "sleepers" in parts and bench.server.database_url:
+        _say(f"{bench.sizes.sleepers:,} sleeping runs …")
+        contender.once |= await sleepers(bench)
+    if "pages" in parts and bench.server.neighbour:
+        _say("pages …")
+        contender.once |= await asyncio.to_thread(pages, bench.server, bench.sizes.page_loads)
+
+
+def _result(given: argparse.Namespace, contenders: list[Contender]) -> dict[str, Any]:
+    own, *others = contenders
+    ledger = own.bench.ledger
     return {
-        "format": 1,
+        "format": 2,
         "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "measured": "another server" if given.against else "stepwell dev" if given.dev else "stepwell up",
+        "measured": "stepwell dev" if given.dev else "stepwell up",
         "is_quick": given.quick,
         "machine": {
             "cores": os.cpu_count(),
             "system": platform.platform(),
             "python": platform.python_version(),
         },
-        "figures": figures,
+        "figures": own.figures(),
+        "against": {other.name: other.figures() for other in others},
         "runs": {"sent": ledger.sent, "done": ledger.done, "missing": ledger.missing, "twice": ledger.twice},
         "requests_refused": ledger.refused,
     }

@@ -33,6 +33,9 @@ ROWS: Sequence[Row | str] = (
     Row("done_bench-3_ms_p50", "3 steps, event → done, p50", "ms"),
     Row("done_bench-10_ms_p50", "10 steps, event → done, p50", "ms", 45),
     Row("done_bench-par10_ms_p50", "10 parallel steps, event → done, p50", "ms"),
+    Row("checkpoint_ms_p50", "checkpointed step → next step, p50", "ms", 3),
+    Row("checkpoint_ms_p95", "checkpointed step → next step, p95", "ms"),
+    Row("done_bench-cp10_ms_p50", "10 checkpointed steps, event → done, p50", "ms"),
     "Saturation",
     Row("runs_per_s_bench-1", "1-step runs", "runs/s", 430, "more", 1000),
     Row("runs_per_s_bench-3", "3-step runs", "runs/s"),
@@ -43,9 +46,30 @@ ROWS: Sequence[Row | str] = (
     Row("cpu_per_1000_postgres_bench-3", "  of it Postgres", "s"),
     Row("cpu_per_1000_valkey_bench-3", "  of it Valkey", "s"),
     Row("cpu_per_1000_bench-1", "CPU per 1,000 one-step runs", "s"),
+    Row("steps_per_s_bench-cp10", "steps of 10-step runs, checkpointed", "steps/s", 1500, "more"),
+    Row("cpu_per_1000_bench-cp10", "CPU per 1,000 checkpointed steps", "s"),
     "Ingest",
     Row("ingest_single_per_s", "one event per request", "events/s", 1400, "more"),
     Row("ingest_batch_per_s", "100 events per request", "events/s", 13000, "more"),
+    "Crowds",
+    Row("other_function_ms_p50", "another function's wait during a backlog, p50", "ms"),
+    Row("other_function_ms_p95", "another function's wait during a backlog, p95", "ms", 300),
+    Row("neighbour_alone_ms_p50", "another tenant, event → first call, alone, p50", "ms"),
+    Row("neighbour_ms_p50", "another tenant, during the backlog, p50", "ms"),
+    Row("neighbour_growth_ms", "  it grew by", "ms", 50),
+    Row("neighbour_ms_p95", "another tenant, during the backlog, p95", "ms"),
+    Row("backlog_second_per_s", "second tenth of the backlog", "runs/s"),
+    Row("backlog_last_per_s", "last tenth of the backlog", "runs/s"),
+    Row("backlog_last_to_second", "  last to second", "", 0.9, "more"),
+    Row("steps_before_sleepers", "3-step runs before the sleepers", "steps/s"),
+    Row("steps_with_sleepers", "3-step runs with the sleepers", "steps/s"),
+    Row("with_sleepers_to_before", "  with to before", "", 0.9, "more"),
+    "Pages, with all runs of this bench",
+    *(
+        Row(f"page_{page}_{figure}", f"{page.replace('_', ' ')}, {what}", unit)
+        for page in ("overview", "runs", "failed_runs", "run", "events", "functions")
+        for figure, what, unit in (("ms_p50", "p50", "ms"), ("ms_p95", "p95", "ms"), ("kb", "size", "kB"))
+    ),
     "Memory without Postgres",
     Row("memory_idle_mb", "idle", "MB", 200),
     Row("memory_loaded_mb_bench-3", "loaded", "MB", 350),
@@ -65,7 +89,10 @@ ROWS: Sequence[Row | str] = (
 )
 
 
-def summary(repetitions: Sequence[Mapping[str, float]]) -> dict[str, dict[str, Any]]:
+Summary = dict[str, dict[str, Any]]
+
+
+def summary(repetitions: Sequence[Mapping[str, float]]) -> Summary:
     """Median and range of every figure over the repetitions that have it."""
     names = dict.fromkeys(name for figures in repetitions for name in figures)
     found = {}
@@ -75,9 +102,14 @@ def summary(repetitions: Sequence[Mapping[str, float]]) -> dict[str, dict[str, A
     return found
 
 
-def table(figures: Mapping[str, Mapping[str, Any]]) -> str:
-    """Lines of: what, median, range, unit, goal, and whether the median meets it."""
-    lines: list[tuple[str, ...]] = [("", "median", "range", "", "goal", "")]
+def table(figures: Mapping[str, Mapping[str, Any]], other: Mapping[str, Mapping[str, Any]] | None = None) -> str:
+    """Lines of: what, median, range, unit, goal, and whether the median meets it.
+
+    With `other`, the figures of a server that had the same load in turns: its median, and how many times better
+    Stepwell's is (below 1: worse).
+    """
+    against = ("other", "better by") if other is not None else ()
+    lines: list[tuple[str, ...]] = [("", "median", "range", "", "goal", "", *against)]
     heading = ""
     for row in ROWS:
         if isinstance(row, str):
@@ -87,19 +119,30 @@ def table(figures: Mapping[str, Mapping[str, Any]]) -> str:
         if figure is None:
             continue
         if heading:
-            lines.append((heading, "", "", "", "", ""))
+            lines.append((heading, *("" for _ in lines[0][1:])))
             heading = ""
         median = figure["median"]
         spread = f"{_short(figure['low'])} – {_short(figure['high'])}" if len(figure["values"]) > 1 else ""
-        lines.append((f"  {row.name}", _short(median), spread, row.unit, _goal(row), _verdict(row, median)))
-    widths = [max(len(line[column]) for line in lines) for column in range(6)]
+        compared = _compared(row, median, other.get(row.figure)) if other is not None else ()
+        lines.append((f"  {row.name}", _short(median), spread, row.unit, _goal(row), _verdict(row, median), *compared))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(_aligned(line, widths) for line in lines)
 
 
 def _aligned(line: tuple[str, ...], widths: list[int]) -> str:
-    name, median, spread, unit, goal, verdict = line
+    name, median, spread, unit, goal, verdict, *compared = line
     cells = [name.ljust(widths[0]), median.rjust(widths[1]), spread.rjust(widths[2]), unit.ljust(widths[3])]
-    return "  ".join([*cells, goal.ljust(widths[4]), verdict]).rstrip()
+    cells += [goal.ljust(widths[4]), verdict.ljust(widths[5])]
+    return "  ".join([*cells, *(cell.rjust(width) for cell, width in zip(compared, widths[6:], strict=True))]).rstrip()
+
+
+def _compared(row: Row, median: float, other: Mapping[str, Any] | None) -> tuple[str, str]:
+    if other is None:
+        return "", ""
+    theirs = other["median"]
+    ours_is_better = (theirs, median) if row.better == "less" else (median, theirs)
+    ratio = f"{_short(ours_is_better[0] / ours_is_better[1])} x" if ours_is_better[1] else ""
+    return _short(theirs), ratio
 
 
 def _goal(row: Row) -> str:

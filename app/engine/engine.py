@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 
 #: The longest a worker waits without looking (rule 17: a lost hint costs a second).
 _LONGEST_WAIT_S = 1.0
+#: When a worker that holds all it may looks whether it may hold more.
+_RISING_S = 0.05
 #: First items react may lease to this worker in one round; the rest is for anyone.
 _REACT_ROOM = 64
 _HOUSEKEEPING_S = 600.0
@@ -329,6 +331,9 @@ class Engine:
     async def _round(self) -> float:
         """React and lease once; returns how long nothing will be due (0: there is more now)."""
         hints, self._hints = self._hints, set()
+        asked_at = time.monotonic()
+        await asyncio.sleep(0)
+        self.execute.pace.passed(time.monotonic() - asked_at, self.execute.in_flight)
         room = self.execute.room
         # New runs may not overtake work that already waits for room.
         asked_at = time.monotonic()
@@ -354,7 +359,7 @@ class Engine:
             return 0.0
         if room <= 0:
             self._hints |= hints
-            return _LONGEST_WAIT_S
+            return _RISING_S if self.execute.pace.is_rising else _LONGEST_WAIT_S
         return await self._until_due()
 
     async def _until_due(self) -> float:

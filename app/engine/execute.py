@@ -32,6 +32,7 @@ from app.engine.clock import DatabaseClock
 from app.engine.dispatch import Called, Dispatch
 from app.engine.gateway import Gateway
 from app.engine.hot import HotRun, LeasedItem, hot_run
+from app.engine.pace import Pace
 from app.engine.queue import Leased
 from app.engine.transition import Committer
 from app.store.db import Pool
@@ -68,6 +69,7 @@ class Execute:
     #: Whether other due work was seen waiting for room in the last round.
     is_crowded: bool = False
     on_room: Callable[[], None] = lambda: None
+    pace: Pace = field(init=False)
     _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
     _hot: dict[RunId, HotRun] = field(default_factory=dict)
     _users: dict[RunId, int] = field(default_factory=dict)
@@ -76,10 +78,14 @@ class Execute:
     _held: Counter[ItemId] = field(default_factory=Counter)
     _doubted: set[ItemId] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        """Begin at full pace."""
+        self.pace = Pace(self.max_calls)
+
     @property
     def room(self) -> int:
         """How many more items this worker may hold."""
-        return 0 if self.is_stopping else max(0, self.max_calls - len(self._tasks))
+        return 0 if self.is_stopping else max(0, self.pace.limit - len(self._tasks))
 
     @property
     def in_flight(self) -> int:

@@ -39,8 +39,13 @@ log = logging.getLogger(__name__)
 
 #: Events claimed in one transaction.
 BATCH = 200
+#: Pairs of environment and name that share the room of one claim.
+TURNS = 64
 #: Seconds an event stays aside that could not be reacted to: because a run it resumes was busy, or for reasons unknown.
 _BUSY_S, _BROKEN_S = 1.0, 30.0
+
+
+_NOBODY = (UUID(int=0), "")
 
 
 @dataclass(slots=True)
@@ -68,6 +73,8 @@ class React:
     _most: int = BATCH
     #: Events that are left in the inbox for now, and until when (monotonic).
     _aside: dict[UUID, float] = field(default_factory=dict)
+    #: The pair of environment and name that was served last, where the next claim goes on.
+    _served: tuple[UUID, str] = _NOBODY
     schedule: Schedule = field(init=False)
 
     def __post_init__(self) -> None:
@@ -109,9 +116,19 @@ class React:
     async def _round(self, room: int, claimed: list[UUID]) -> Reacted:
         out = Reacted()
         async with self.pool.acquire(timeout=10) as connection, connection.transaction():
-            rows = await fetch(connection, named("inbox", "claim"), room=self._most, set_aside=self._set_aside())
+            rows = await fetch(
+                connection,
+                named("inbox", "claim"),
+                room=self._most,
+                turns=TURNS,
+                set_aside=self._set_aside(),
+                after_environment=self._served[0],
+                after_name=self._served[1],
+            )
             if not rows:
                 return out
+            last = max(rows, key=lambda row: row["turn"])
+            self._served = (last["environment_id"], last["name"])
             claimed += [row["event_id"] for row in rows]
             out.events = len(rows)
             now = rows[0]["now"]

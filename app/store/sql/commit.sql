@@ -202,8 +202,8 @@ with e as materialized (
     d.opening || x.ts || ',"user":{}}', 'internal'
   from due_defers d cross join (select (extract(epoch from clock()) * 1000)::bigint as ts) x
 ), defer_boxed as (
-  insert into inbox (environment_id, event_id, received_at, account_id)
-  select d.environment_id, d.event_id, clock(), d.account_id from due_defers d
+  insert into inbox (environment_id, event_id, received_at, account_id, name)
+  select d.environment_id, d.event_id, clock(), d.account_id, 'inngest/deferred.schedule' from due_defers d
   on conflict (environment_id, event_id) do nothing
 )
 
@@ -250,9 +250,9 @@ with e as materialized (
               :event_payload::text[]) as v (n, id, name, client_id, ts, payload)
   join win w on w.n = v.n
 ), boxed as (
-  insert into inbox (environment_id, event_id, received_at, account_id, correlation)
-  select w.environment_id, v.id, clock(), w.account_id, v.correlation
-  from unnest(:event_n::int[], :event_id::uuid[], :event_correlation::text[]) as v (n, id, correlation)
+  insert into inbox (environment_id, event_id, received_at, account_id, name, correlation)
+  select w.environment_id, v.id, clock(), w.account_id, v.name, v.correlation
+  from unnest(:event_n::int[], :event_id::uuid[], :event_name::text[], :event_correlation::text[]) as v (n, id, name, correlation)
   join win w on w.n = v.n
   on conflict (environment_id, event_id) do nothing
 )

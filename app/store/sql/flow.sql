@@ -189,8 +189,8 @@ with v as materialized (
   select environment_id, id, clock(), account_id, name, client_id, ts, payload, 'internal' from v
   on conflict (environment_id, id, received_at) do nothing
 )
-insert into inbox (environment_id, event_id, received_at, account_id)
-select environment_id, id, clock(), account_id from v
+insert into inbox (environment_id, event_id, received_at, account_id, name)
+select environment_id, id, clock(), account_id, name from v
 on conflict (environment_id, event_id) do nothing
 
 -- name: timers

@@ -24,8 +24,8 @@ with q as materialized (
   select f.environment_id, ev.id, clock(), f.account_id, ev.name, ev.client_id, ev.ts, ev.payload, ev.original, f.source
   from ev join fresh f on f.n = ev.n
 ), boxed as (
-  insert into inbox (environment_id, event_id, received_at, account_id)
-  select f.environment_id, ev.id, clock(), f.account_id from ev join fresh f on f.n = ev.n
+  insert into inbox (environment_id, event_id, received_at, account_id, name)
+  select f.environment_id, ev.id, clock(), f.account_id, ev.name from ev join fresh f on f.n = ev.n
 )
 select f.n from fresh f
 
@@ -34,10 +34,39 @@ select f.n from fresh f
 select s.body_sha, s.ids from ingest_seeds s where s.environment_id = :environment::uuid and s.seed = :seed::text
 
 -- name: claim
--- The oldest events nobody has reacted to, locked until their consequences are committed.
-with i as materialized (
-  select x.environment_id, x.event_id, x.received_at, x.account_id, x.correlation
-  from inbox x where x.event_id <> all(:set_aside::uuid[]) order by x.received_at limit :room::int for update skip locked
+-- Events nobody has reacted to, locked until their consequences are committed. In turns (D10): of each environment and name
+-- the oldest, the room shared equally, so nobody waits behind another's flood. The index gives the next pair in one
+-- probe; when there are more pairs than turns, the next round goes on behind the last one (`turn_*` of the rows).
+with recursive here as (
+  (select x.environment_id, x.name, 1 as n from inbox x
+   where (x.environment_id, x.name) > (:after_environment::uuid, :after_name::text)
+   order by x.environment_id, x.name limit 1)
+  union all
+  select x.environment_id, x.name, h.n + 1 from here h cross join lateral (
+    select i.environment_id, i.name from inbox i where (i.environment_id, i.name) > (h.environment_id, h.name)
+    order by i.environment_id, i.name limit 1) x
+  where h.n < :turns::int
+), again as (
+  (select x.environment_id, x.name, (select count(*) from here) + 1 as n from inbox x
+   where (select count(*) from here) < :turns::int
+     and (x.environment_id, x.name) <= (:after_environment::uuid, :after_name::text)
+   order by x.environment_id, x.name limit 1)
+  union all
+  select x.environment_id, x.name, a.n + 1 from again a cross join lateral (
+    select i.environment_id, i.name from inbox i where (i.environment_id, i.name) > (a.environment_id, a.name)
+      and (i.environment_id, i.name) <= (:after_environment::uuid, :after_name::text)
+    order by i.environment_id, i.name limit 1) x
+  where a.n < :turns::int
+), turns as materialized (
+  select environment_id, name, n from here union all select environment_id, name, n from again
+), i as materialized (
+  select x.environment_id, x.event_id, x.received_at, x.account_id, x.correlation, t.n as turn
+  from turns t cross join lateral (
+    select i.environment_id, i.event_id, i.received_at, i.account_id, i.correlation from inbox i
+    where i.environment_id = t.environment_id and i.name = t.name and i.event_id <> all(:set_aside::uuid[])
+    order by i.received_at limit greatest(:room::int / (select count(*)::int from turns), 1) for update skip locked
+  ) x
+  order by t.n limit :room::int
 )
 select i.*, e.name, e.client_id, e.ts, e.payload, v.catalogue_version, clock() as now
 from i join environments v on v.id = i.environment_id

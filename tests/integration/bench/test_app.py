@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from bench.app import App, Connected, bearer_of, step_id
+from bench.app import App, Connected, bearer_of
+from bench.functions import step_id
 from bench.load import Address, Connection, Control
 
 

@@ -20,3 +20,13 @@ def test_a_figure_missing_from_one_repetition_is_summed_up_over_the_others() -> 
         "a": {"median": 2.0, "low": 1.0, "high": 3.0, "values": [1.0, 3.0]},
         "b": {"median": 5.0, "low": 5.0, "high": 5.0, "values": [5.0]},
     }
+
+
+def test_beside_another_server_the_table_says_how_many_times_better_each_figure_is() -> None:
+    ours = summary([{"step_ms_p50": 2.0, "steps_per_s_bench-3": 300.0, "start_s": 4.0}])
+    theirs = summary([{"step_ms_p50": 3.0, "steps_per_s_bench-3": 600.0}])
+    lines = table(ours, theirs).splitlines()
+    assert lines[0].split()[-3:] == ["other", "better", "by"]
+    assert next(line for line in lines if "next step, p50" in line).split()[-3:] == ["3.00", "1.50", "x"]
+    assert next(line for line in lines if "steps of 3-step" in line).split()[-3:] == ["600", "0.50", "x"]
+    assert next(line for line in lines if "first start" in line).endswith("s")
