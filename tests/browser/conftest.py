@@ -28,19 +28,6 @@ AXE = Path(__file__).resolve().parents[1] / "vendor/axe-core-4.14.1/axe.min.js"
 _ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-dev-shm-usage"]
 
 
-#: Widths and themes that axe looks at: all four in full size, one of each otherwise.
-IS_FULL = os.environ.get("STEPWELL_TEST_SIZE") == "full"
-_EVERY_LOOK = [(width, theme) for width in (1440, 390) for theme in ("light", "dark")]
-LOOKS = _EVERY_LOOK if IS_FULL else [(1440, "light"), (390, "dark")]
-
-
-def looked_at(addresses: dict[str, str], theme: str) -> dict[str, str]:
-    """Give the pages that axe looks at in a theme: every one in full size, otherwise each in one of the two looks."""
-    return {
-        name: address for n, (name, address) in enumerate(addresses.items()) if IS_FULL or n % 2 == (theme == "dark")
-    }
-
-
 @pytest.fixture(scope="session")
 def chromium(servers_folder: Path) -> Path:
     """Give the browser to use: the one named by CHROMIUM, or one that is found or fetched, by one process at a time."""

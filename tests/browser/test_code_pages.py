@@ -22,14 +22,13 @@ from playwright.async_api import Browser, Page, expect
 from app.adapters.http import Answer
 from app.adapters.redis import Bell
 from app.config import load
-from app.domain.ids import DEV_ACCOUNT_ID, DEV_ENVIRONMENT_ID, UserId, derive_uuid, to_ulid
+from app.domain.ids import DEV_ACCOUNT_ID, DEV_ENVIRONMENT_ID, UserId, derive_uuid
 from app.engine.catalogue import Catalogue
 from app.engine.engine import Engine, EngineSettings
 from app.main import create_app
 from app.store.db import open_engine_pool
 from tests import world
-from tests.browser.conftest import AXE, LOOKS, looked_at
-from tests.integration.web.pages.people import HOSTILE, AppStandIn, config, store_event, store_function
+from tests.integration.web.pages.people import AppStandIn, config, store_event
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -42,11 +41,10 @@ DEV = world.Tenant(
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """Where the application is served, and addresses of things to look at."""
+    """Where the application is served, and from what database."""
 
     url: str
     database: str
-    shown: dict[str, str]
 
     def at(self, path: str = "") -> str:
         """Give the address of a page of the environment."""
@@ -81,49 +79,6 @@ def app_stand_in() -> AppStandIn:
             "GET": Answer(200, SDK, b'{"mode":"dev","function_count":2}', 3.0),
         }
     )
-
-
-async def furnish(database: str) -> dict[str, str]:
-    """Write things to look at, beautiful and hostile; addresses by name."""
-    owner = await asyncpg.connect(database)
-    now = await owner.fetchval("select clock()")
-    stories = await world.make_showcase(owner, DEV, now)
-    full = await store_function(
-        owner, DEV, "nightly-report", triggers=[{"cron": "TZ=Europe/Oslo 0 9 * * 1-5"}, {"event": "report/*"}],
-        throttle={"limit": 3, "period": "10s"}, idempotency="event.data.cart",
-    )  # fmt: skip
-    await world.order_failed(full, now).save(owner)
-    await owner.execute("update functions set paused_at = clock() where slug = 'growth-sync-crm-contact'")
-    event = await store_event(owner, DEV, HOSTILE, json.dumps({"name": HOSTILE, "data": {HOSTILE: [HOSTILE, 1, None]}}))
-    for code, error in (("http_unreachable", "The app could not be reached."), ("x", HOSTILE)):
-        await owner.execute(
-            "insert into syncs (id, account_id, environment_id, app_id, url, kind, status, error_code, error, fix)"
-            " values ($1, $2, $3, $4, $5, 'in_band', 'failed', $6, $7, 'Start the app.')",
-            derive_uuid("sync", code), DEV.account_id, DEV.environment_id,
-            stories["failed"].function.app_id if code == "x" else None, "http://127.0.0.1:3000/api/inngest", code, error,
-        )  # fmt: skip
-    await owner.close()
-    return {
-        "overview": "",
-        "apps": "/apps",
-        "archived apps": "/apps?state=archived",
-        "new app": "/apps/new",
-        "app": "/apps/shop",
-        "check": "/apps/shop/check",
-        "failed sync": f"/apps/-/syncs/{derive_uuid('sync', 'http_unreachable')}",
-        "functions": "/functions",
-        "no function": "/functions?q=zzz",
-        "function": "/functions/shop-nightly-report",
-        "settings": "/functions/shop-nightly-report/config",
-        "invoke": "/functions/shop-nightly-report/invoke",
-        "pause": "/functions/shop-nightly-report/pause",
-        "paused function": "/functions/growth-sync-crm-contact",
-        "events": "/events?internal=1",
-        "no event": "/events?q=zzz",
-        "send": "/events/send",
-        "event": f"/events/{to_ulid(stories['completed'].event_id)}",
-        "hostile event": f"/events/{to_ulid(event)}",
-    }
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +120,9 @@ def live(database: str) -> Iterator[Live]:
             await asyncio.sleep(0.02)
         # The application makes the dev tenant when it opens its pool.
         await app.state.site.ingest.start()
-        made["shown"] = await furnish(database)
+        owner = await asyncpg.connect(database)
+        await world.make_showcase(owner, DEV, await owner.fetchval("select clock()"))
+        await owner.close()
         await engine.start()
         made["server"] = server
         ready.set()
@@ -179,7 +136,7 @@ def live(database: str) -> Iterator[Live]:
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     assert ready.wait(60)
-    yield Live(url, database, made["shown"])
+    yield Live(url, database)
     made["server"].should_exit = True
     thread.join(15)
 
@@ -280,28 +237,3 @@ async def test_the_journey_works_without_scripts(browser: Browser, live: Live) -
     await page.get_by_role("link", name="Configuration").click()
     await expect(page.locator(".settings")).to_contain_text("Retries")
     await context.close()
-
-
-@pytest.mark.timeout(240)
-@pytest.mark.parametrize(("width", "theme"), LOOKS, ids=[f"{w}-{t}" for w, t in LOOKS])
-async def test_axe_finds_nothing_and_nothing_scrolls_sideways(
-    browser: Browser, live: Live, width: int, theme: str
-) -> None:
-    context = await browser.new_context(
-        viewport={"width": width, "height": 900}, bypass_csp=True, reduced_motion="reduce"
-    )
-    await context.add_cookies([{"name": "theme", "value": theme, "url": live.url}])
-    found = {}
-    addresses = {name: live.at(path) for name, path in live.shown.items()} | {"components": f"{live.url}/dev/ui"}
-    for name, address in looked_at(addresses, theme).items():
-        page = await context.new_page()
-        await page.goto(address)
-        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
-        await page.add_script_tag(path=AXE)
-        results = await page.evaluate(
-            "axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})"
-        )
-        found[name] = [(v["id"], [n["html"][:120] for n in v["nodes"]][:3]) for v in results["violations"]]
-        await page.close()
-    await context.close()
-    assert {name: violations for name, violations in found.items() if violations} == {}

@@ -10,7 +10,6 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, StorageState, expect
 
-from tests.browser.conftest import AXE, LOOKS
 from tests.protocol.server import PASSWORD, Server, Tenant, running_server
 from tests.servers import TestServers, cloned_database
 
@@ -101,39 +100,6 @@ async def tab(context: BrowserContext) -> AsyncIterator[Page]:
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     yield page
     assert problems == []
-
-
-@pytest.mark.parametrize(("width", "theme"), LOOKS, ids=[f"{w}-{t}" for w, t in LOOKS])
-async def test_axe_finds_nothing_and_nothing_scrolls_sideways(
-    browser: Browser, desk: Desk, width: int, theme: str
-) -> None:
-    context = await browser.new_context(
-        viewport={"width": width, "height": 900}, bypass_csp=True, reduced_motion="reduce", storage_state=desk.state
-    )
-    await context.add_cookies([{"name": "theme", "value": theme, "url": desk.server.base_url}])
-    found = {}
-    for path in (
-        "/env", "/env?view=archived", "/env/new", "/env?q=nothing", EVENTS, SIGNING, f"{SIGNING}?apps=1",
-        START, f"{START}?sdk=go", "/env/old/keys/events",
-    ):  # fmt: skip
-        page = await context.new_page()
-        await page.goto(desk.url(path))
-        if path == START:
-            await page.get_by_label("URL of the app").fill("http://127.0.0.1:1/api/inngest")
-            await page.get_by_role("button", name="Sync the app").click()
-            await expect(page.locator(".sync-oops")).to_be_visible()
-        if path == EVENTS:
-            await page.get_by_role("button", name="Revoke Default").click()
-            await expect(page.locator(".ask:popover-open")).to_be_visible()
-        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
-        await page.add_script_tag(path=AXE)
-        results = await page.evaluate(
-            "axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})"
-        )
-        found[path] = [(v["id"], [n["html"][:120] for n in v["nodes"]][:3]) for v in results["violations"]]
-        await page.close()
-    await context.close()
-    assert {path: violations for path, violations in found.items() if violations} == {}
 
 
 async def test_a_key_is_shown_on_demand_and_hides_by_itself(tab: Page, desk: Desk) -> None:

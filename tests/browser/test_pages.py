@@ -8,56 +8,10 @@ import pytest
 from playwright.async_api import Browser, Page, expect
 
 from tests import world
-from tests.browser.conftest import AXE, LOOKS, Place, looked_at
+from tests.browser.conftest import Place
 from tests.world import step_key
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-def addresses(place: Place) -> dict[str, str]:
-    runs = f"{place.url}/env/production/runs"
-    return {
-        "login": f"{place.url}/login",
-        "login with errors": f"{place.url}/login?failed=true",
-        "sign up": f"{place.url}/sign-up",
-        "sign up with errors": f"{place.url}/sign-up?look=failed",
-        "sign up closed": f"{place.url}/sign-up?look=closed",
-        "error": f"{place.url}/broken",
-        "list": runs,
-        "empty list": f"{runs}?q=01KAQ7M4VXE8T2R6H9BZC3WDNP",
-        "failed run": place.run("failed"),
-        "completed run, output": f"{place.run('completed')}?step=run&tab=output",
-        "running run": place.run("running"),
-        "waiting run": place.run("waiting"),
-        "question before a cancel": f"{place.run('waiting')}/cancel",
-        "bulk action asked for": f"{place.url}/env/production/bulk/new?action=replay&all=1&status=failed",
-        "bulk actions": f"{place.url}/env/production/bulk",
-        "filtered list": f"{runs}?status=failed&status=-running&fn=-shop-x&last=7d",
-    }
-
-
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize(("width", "theme"), LOOKS, ids=[f"{w}-{t}" for w, t in LOOKS])
-async def test_axe_finds_nothing_and_nothing_scrolls_sideways(
-    browser: Browser, place: Place, width: int, theme: str
-) -> None:
-    context = await browser.new_context(
-        viewport={"width": width, "height": 900}, bypass_csp=True, reduced_motion="reduce"
-    )
-    await context.add_cookies([{"name": "theme", "value": theme, "url": place.url}])
-    found = {}
-    for name, address in looked_at(addresses(place), theme).items():
-        page = await context.new_page()
-        await page.goto(address)
-        assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
-        await page.add_script_tag(path=AXE)
-        results = await page.evaluate(
-            "axe.run({runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})"
-        )
-        found[name] = [(v["id"], [n["html"][:120] for n in v["nodes"]][:3]) for v in results["violations"]]
-        await page.close()
-    await context.close()
-    assert {name: violations for name, violations in found.items() if violations} == {}
 
 
 async def test_a_click_on_a_row_opens_the_run_and_back_returns(page: Page, place: Place) -> None:

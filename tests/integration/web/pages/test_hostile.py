@@ -1,6 +1,7 @@
 """Whatever a tenant stores, on every page that shows it: as text, bounded, and never a way out of the page."""
 
 import json
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -8,19 +9,16 @@ import pytest
 from httpx import ASGITransport, AsyncClient
 
 from tests import world
+from tests.every_page import BIDI, PAYLOADS, SCRIPT, furnish, pages
+from tests.integration.web.pages.people import Person
 from tests.page_app import make_app
 from tests.world import step_key
 
 RUNS = "/env/production/runs"
-SCRIPT = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
-BIDI = "safe\u202egnp.exe"
-PAYLOADS: dict[str, Any] = {
-    "scripts": {SCRIPT: SCRIPT, "hx": "<hx-partial hx-target='#main'>", "style": "<style>*{display:none}</style>"},
-    "bidi": {BIDI: [BIDI, "\u2066\u2069\u200f"]},
-    "a megabyte": {"text": "x" * 1_000_000},
-    "many members": {f"key-{n}": n for n in range(20_000)},
-    "nul": {"text": "a\u0000b", "lone": "\ud800"},
-}
+#: What tells a page to a copy button or a form is not read by people: it may hold what it likes, escaped.
+_UNREAD = re.compile(
+    r"<(textarea|div|pre)\b[^>]*(?: hidden|<textarea)[^>]*>.*?</\1>|<textarea.*?</textarea>|<[^>]*>", re.DOTALL
+)
 
 
 @pytest.fixture
@@ -120,3 +118,23 @@ async def test_hostile_addresses_are_answered_calmly(owner: Any, client: Any, ou
         check(answer.text)
     for query in ("after=-5", "after=999999", "group=<script>", "rows=99999999999", "kind=<b>", "q=%00&failed=2"):
         assert (await client.get(f"{RUNS}/{story.ulid}/steps?{query}")).status_code == 200, query
+
+
+async def test_every_page_shows_hostile_things_as_text_and_bounded(ada: Person, owner: Any) -> None:
+    shown = await furnish(owner, ada.tenant)
+    walked: dict[str, str] = {}
+    for kind, values in shown.hostile.items():
+        for name, address in pages(ada.client.app, values).items():
+            walked.setdefault(address, f"{name}, {kind}")
+    assert len(walked) > 60
+    wrong = {}
+    for address, name in walked.items():
+        answer = await ada.client.get(address)
+        if answer.status_code not in (200, 302, 303) and "nothing-has-this" not in address:
+            wrong[name] = f"{answer.status_code} {address}"
+        check(answer.text)
+        if len(answer.content) > 400 * 1024:
+            wrong[name] = f"{len(answer.content)} octets"
+        if any(hidden in _UNREAD.sub("", answer.text) for hidden in "\u202e\u2066\u2069\x00"):
+            wrong[name] = "hidden characters"
+    assert wrong == {}
