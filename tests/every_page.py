@@ -14,6 +14,7 @@ from urllib.parse import quote
 from litestar import Litestar
 
 from app.domain.ids import derive_uuid, millis, to_ulid, ulid_of
+from app.reads.error_groups import FINGERPRINT
 from tests import world
 from tests.integration.web.pages.people import store_event, store_function
 from tests.world import step_key
@@ -56,6 +57,7 @@ _PIECES = (
     "/progress",
     "/signing/apps",
     "/volumes",
+    "/vitals",
     "/windows",
     "/csv",
     "/export",
@@ -66,6 +68,7 @@ STATES: dict[str, tuple[str, ...]] = {
     "events": ("internal=1", "q=zzz"),
     "functions": ("q=zzz",),
     "apps": ("state=archived",),
+    "function": ("vitals=1",),
     "start": ("sdk=go",),
     "signing_keys": ("apps=1",),
     "runs": ("q=01KAQ7M4VXE8T2R6H9BZC3WDNP", "status=failed&status=-running&fn=-shop-x&last=7d"),
@@ -213,7 +216,8 @@ async def _bulk(owner: Any, tenant: world.Tenant, stories: Mapping[str, world.St
 
 async def _fingerprint(owner: Any, run_id: Any) -> str:
     """What the page of a run's error is called."""
-    return "0" * 16
+    found: str = await owner.fetchval(f"select {FINGERPRINT} from runs r where r.id = $1", run_id)
+    return found
 
 
 #: The step of a hostile run, as an address names it.

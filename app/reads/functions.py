@@ -49,6 +49,7 @@ class FunctionFilter:
 class FunctionRow:
     """One line. `last_state` is the state of the newest run."""
 
+    id: UUID
     handle: str
     slug: str
     name: str
@@ -244,6 +245,7 @@ async def _paused(connection: Connection, environment_id: EnvironmentId, row: An
 
 def _row(record: Any) -> FunctionRow:
     return FunctionRow(
+        id=record["id"],
         handle=handle_of(record["slug"], record["id"]),
         slug=record["slug"],
         name=record["name"],

@@ -8,7 +8,7 @@ import re
 from uuid import UUID
 
 #: Words that are pages of their own below `/apps` and `/functions`.
-_TAKEN = frozenset({"new", "send", ".", ".."})
+_TAKEN = frozenset({"new", "send", "volumes", ".", ".."})
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,254}")
 
 

@@ -24,12 +24,13 @@ class Link:
 _OVERVIEW = Link("overview", "Overview", "layout-dashboard", "")
 _RUNS = Link("runs", "Runs", "workflow", "runs")
 _EVENTS = Link("events", "Events", "zap", "events")
+_ERRORS = Link("errors", "Errors", "octagon-x", "errors")
 _APPS = Link("apps", "Apps", "boxes", "apps")
 _FUNCTIONS = Link("functions", "Functions", "square-function", "functions")
 
 #: The side bar, group by group. Sections appear here when their page does.
 _GROUPS: tuple[tuple[str, tuple[Link, ...]], ...] = (
-    ("Observe", (_OVERVIEW, _RUNS, _EVENTS)),
+    ("Observe", (_OVERVIEW, _RUNS, _EVENTS, _ERRORS)),
     ("Code", (_APPS, _FUNCTIONS)),
     (
         "Connect",
@@ -41,7 +42,7 @@ _GROUPS: tuple[tuple[str, tuple[Link, ...]], ...] = (
     ),
 )
 #: The bar at the bottom of small screens; the rest is behind "More".
-_DOCK = (_RUNS, _FUNCTIONS, _EVENTS, _APPS)
+_DOCK = (_OVERVIEW, _RUNS, _FUNCTIONS, _EVENTS)
 _PATHS = {link.section: link.path for _, links in _GROUPS for link in links}
 
 

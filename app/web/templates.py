@@ -33,6 +33,7 @@ def make_environment(assets: Assets, root: Path = TEMPLATES, *, auto_reload: boo
         log_share=words.log_share,
         axis_time=words.axis_time,
         count=words.count,
+        percent=words.percent,
         size=words.size,
         ago=words.ago,
         iso=words.iso,

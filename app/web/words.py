@@ -74,6 +74,14 @@ def count(number: int) -> str:
     return f"{number / 1_000_000:.1f}M"
 
 
+def percent(share: float) -> str:
+    """A share, 0 to 1, for people: `0 %`, `0.4 %`, `12 %`; never 0 or 100 for what is only near it."""
+    value = 100 * share
+    if 0 < value < 10 or 99.5 <= value < 100:
+        return f"{min(max(value, 0.1), 99.9):.1f} %"
+    return f"{value:.0f} %"
+
+
 def size(octets: int | None) -> str:
     """Bytes for people, in powers of 1024; an empty string for None."""
     if octets is None:

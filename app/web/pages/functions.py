@@ -1,6 +1,7 @@
 """Functions: the list, one function with its runs and settings, and what people may do to it: invoke, pause, resume."""
 
 import asyncio
+import re
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -20,7 +21,7 @@ from app.domain.event import NewEvent, read_invoke
 from app.domain.ids import to_ulid
 from app.domain.limits import PLANS
 from app.engine.pause import PATIENCE, pause_function, resume_function
-from app.reads import events, functions
+from app.reads import events, functions, volumes
 from app.reads.functions import STATES, FunctionFilter, FunctionPage
 from app.reads.settings_of import settings_of
 from app.store.accounts import Environment
@@ -45,6 +46,8 @@ _PATIENCE_S, _EVERY_S = 3.0, 0.1
 #: Statuses of the overview, in the order of the runs list.
 _COUNTED = ("running", "queued", "waiting", "failed", "completed", "cancelled")
 _LONGEST_REASON = 500
+#: A minute in UTC, as addresses carry it.
+_MINUTE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d")
 
 
 @get("/env/{slug:str}/functions", name="functions", include_in_schema=False)
@@ -68,16 +71,39 @@ async def functions_list(
     return Template(name, context=context, headers=PRIVATE)
 
 
+@get("/env/{slug:str}/functions/volumes", name="function_volumes", include_in_schema=False)
+async def function_volumes(request: AnyRequest, *, principal: Who, environment: Where, page_pool: Pages) -> Template:
+    """The bars, failure rate and p95 of the list with this query: asked for when its rows stand."""
+    asked = _Asked(list(request.query_params.multi_items()))
+    async with tenant(page_pool, principal.account_id) as connection:
+        found = await functions.list_functions(connection, environment.id, asked.wanted, after=asked.after)
+        rows = await volumes.volumes_of(connection, environment.id, [row.id for row in found.rows], found.now)
+    return Template("fragments/functions/volumes.html", context={"volumes": rows}, headers=PRIVATE)
+
+
 @get("/env/{slug:str}/functions/{fn:str}", name="function", include_in_schema=False)
 async def function_page(
-    *, slug: FromPath[str], fn: FromPath[str], principal: Who, environment: Where, page_pool: Pages
+    request: AnyRequest, *, slug: FromPath[str], fn: FromPath[str], principal: Who, environment: Where, page_pool: Pages
 ) -> Template:
     """Overview: what starts it, its last runs, and how they ended."""
     page, context = await _load(page_pool, principal, environment, slug, fn)
     async with tenant(page_pool, principal.account_id) as connection:
         runs, counts = await functions.runs_of_function(connection, environment.id, page.slug)
-    context |= {"tab": "overview", "runs": runs, "counts": counts, "counted": _COUNTED}
+    context |= {"tab": "overview", "runs": runs, "counts": counts, "counted": _COUNTED, "vitals": None, "volume": None}
+    if request.query_params.get("vitals") == "1":
+        context |= await _vitals(page_pool, principal, environment, page)
+    context["missed_link"] = _missed_link(slug, page, request.query_params.get("resumed", ""))
     return Template("pages/functions/overview.html", context=context, headers=PRIVATE)
+
+
+@get("/env/{slug:str}/functions/{fn:str}/vitals", name="function_vitals", include_in_schema=False)
+async def function_vitals(
+    *, slug: FromPath[str], fn: FromPath[str], principal: Who, environment: Where, page_pool: Pages
+) -> Template:
+    """How it does: the slow part of its overview, asked for when the page stands."""
+    page, context = await _load(page_pool, principal, environment, slug, fn)
+    context |= await _vitals(page_pool, principal, environment, page)
+    return Template("fragments/functions/vitals.html", context=context, headers=PRIVATE)
 
 
 @get("/env/{slug:str}/functions/{fn:str}/config", name="function_config", include_in_schema=False)
@@ -198,11 +224,13 @@ async def function_resume(
 ) -> Redirect:
     """Let events start it again, and its runs go on."""
     page, context = await _load(page_pool, principal, environment, slug, fn)
+    missed = page.paused.missed.value if page.paused is not None else 0
     lanes = await resume_function(site.ingest, environment.scope, page.id)
     if lanes is not None:
         await note(page_pool, request, principal, environment, "function.resumed", subject=page.slug)
         site.bell.ring([lane.bytes for lane in lanes])
-    return Redirect(context["base"], status_code=303)
+    told = f"?resumed={page.paused.at:%Y-%m-%dT%H:%M}" if page.paused is not None and missed else ""
+    return Redirect(context["base"] + told, status_code=303)
 
 
 def invoke_event(text: str, slug: str) -> NewEvent:
@@ -231,8 +259,13 @@ async def _load(
         page = await functions.find_function(connection, environment.id, fn)
     if page is None:
         raise NotFoundException
+    return page, function_frame(principal, environment, slug, page)
+
+
+def function_frame(principal: Principal, environment: Environment, slug: str, page: FunctionPage) -> dict[str, Any]:
+    """What every page about a function shows."""
     base = f"/env/{slug}/functions/{page.handle}"
-    context = frame(principal, environment, "functions") | {
+    return frame(principal, environment, "functions") | {
         "fn": page,
         "list_base": f"/env/{slug}/functions",
         "base": base,
@@ -240,8 +273,24 @@ async def _load(
         "runs_link": f"/env/{slug}/runs?{urlencode({'fn': page.slug, 'last': 'any'})}",
         "runs_base": f"/env/{slug}/runs",
         "now": page.now,
+        "missed_link": None,
     }
-    return page, context
+
+
+async def _vitals(pool: Any, principal: Principal, environment: Environment, page: FunctionPage) -> dict[str, Any]:
+    async with tenant(pool, principal.account_id) as connection:
+        vitals = await volumes.vitals_of(connection, environment.id, page.id)
+        (volume,) = await volumes.volumes_of(connection, environment.id, [page.id], page.now)
+    return {"vitals": vitals, "volume": volume}
+
+
+def _missed_link(slug: str, page: FunctionPage, since: str) -> str | None:
+    """Where to replay what a pause left out, `since` (a minute in UTC) until now; None for no time."""
+    if page.state != "active" or _MINUTE.fullmatch(since) is None:
+        return None
+    wanted = {"action": "replay", "all": "1", "from_step": "start", "status": "cancelled", "fn": page.slug}
+    until = page.now + timedelta(minutes=1)
+    return f"/env/{slug}/bulk/new?{urlencode(wanted | {'from': since, 'to': f'{until:%Y-%m-%dT%H:%M}'})}"
 
 
 def _invoke_form(context: dict[str, Any], text: str, *, problem: str | None = None, status: int = 200) -> Template:
@@ -278,7 +327,9 @@ class _Asked:
 
 HANDLERS: tuple[Any, ...] = (
     functions_list,
+    function_volumes,
     function_page,
+    function_vitals,
     function_config,
     function_invoke_form,
     function_invoke,
