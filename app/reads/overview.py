@@ -1,13 +1,14 @@
 """What needs attention in an environment: the failures of late, put together by function and kind of error.
 
 Reads only, inside a tenant transaction (`store.db.tenant`). Looks at the newest `LOOKED_AT` failed runs of the last week,
-so the counts say "at least" where those are all recent; the page of errors proper will count from fingerprints.
+so the counts say "at least" where those are all recent. What somebody muted is left out.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 
 from app.domain.ids import EnvironmentId, to_ulid
+from app.reads.error_groups import FINGERPRINT
 from app.store.db import Connection
 
 LOOKED_AT = 500
@@ -36,6 +37,8 @@ async def recent_failures(connection: Connection, environment_id: EnvironmentId)
             from (select x.id, x.function_id, coalesce(x.error_name, x.error_code, 'Error') as error_name,
                     left(coalesce(x.error_message, ''), 300) as error_message, x.ended_at
                   from runs x where x.environment_id = $1 and x.status = 'failed'
+                    and not exists (select from error_mutes m where m.environment_id = $1
+                      and m.fingerprint = {FINGERPRINT.replace("r.", "x.")})
                     and x.id >= ulid_floor(clock() - interval '7 days') order by x.id desc limit {LOOKED_AT}) r
             left join functions f on f.id = r.function_id and f.environment_id = $1
             group by 1, 2, 3 order by count(*) desc, max(r.ended_at) desc limit {MOST_FAILURES}""",

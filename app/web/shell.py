@@ -62,3 +62,8 @@ def frame(principal: Principal, environment: Environment, section: str) -> dict[
 def path_of(section: str) -> str:
     """Where a section lives below `/env/{slug}/`; what is not one (pages outside of environments) leads to the runs."""
     return _PATHS.get(section, _RUNS.path)
+
+
+def pages_like(words: str) -> list[Link]:
+    """The sections whose words have these in them; all of them for none."""
+    return [link for _, links in _GROUPS for link in links if words.lower() in link.words.lower()]

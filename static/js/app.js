@@ -4,6 +4,7 @@ import "./announce.js";
 import "./theme.js";
 import "./navigation.js";
 import "./menus.js";
+import "./palette.js";
 import "./secrets.js";
 import "./copy.js";
 import "./keys.js";
