@@ -17,8 +17,9 @@ from app.store.db import Connection
 BARS = 24
 #: Ended runs whose lengths are looked at: per row of the list, and for one function's page.
 _SAMPLED, _SAMPLED_ONE = 100, 1000
-#: Counting of events that a limit turned away stops here.
-MOST_REFUSED = 10_000
+#: Counting of single rows stops here, and says so.
+MOST_COUNTED = 10_000
+_MOST_LANES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,17 @@ class Vitals:
     backlog: int
     refused: int
     limits: tuple[Limit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Calls under way, work that is due and waits, how much of it a limit holds, and events of the last day."""
+
+    calling: int
+    backlog: int
+    held: int
+    events: int
+    now: datetime
 
 
 async def volumes_of(
@@ -122,7 +134,7 @@ async def vitals_of(connection: Connection, environment_id: EnvironmentId, funct
               (select calling from work) as calling, (select backlog from work) as backlog,
               (select count(*) from (select 1 from dispositions d where d.environment_id = $1 and d.function_id = $2
                  and d.outcome = 'rate_limited' and d.event_id >= ulid_floor(clock() - interval '24 hours')
-                 limit {MOST_REFUSED}) x) as refused
+                 limit {MOST_COUNTED}) x) as refused
             from ended e""",
         environment_id,
         function_id,
@@ -146,12 +158,17 @@ async def vitals_of(connection: Connection, environment_id: EnvironmentId, funct
     )
 
 
-async def load_of(connection: Connection, environment_id: EnvironmentId) -> tuple[int, int]:
-    """Calls under way and work that is due and waits, in the whole environment."""
+async def load_of(connection: Connection, environment_id: EnvironmentId) -> Load:
+    """What an environment is doing just now, and what came in over the last day."""
     row = await connection.fetchrow(
-        "select count(*) filter (where i.lease_id is not null) as calling,"
-        " count(*) filter (where i.lease_id is null and i.due_at <= clock()) as backlog"
-        " from lanes l join items i on i.lane_id = l.id where l.environment_id = $1 and l.next_due < 'infinity'",
+        f"""select clock() as now, count(*) filter (where i.lease_id is not null) as calling,
+              count(*) filter (where i.lease_id is null and i.due_at <= clock()) as backlog,
+              count(*) filter (where i.lease_id is null and i.due_at <= clock() and l.blocked_by is not null) as held,
+              (select count(*) from (select 1 from events e where e.environment_id = $1
+                 and e.received_at > clock() - interval '24 hours' limit {MOST_COUNTED}) x) as events
+            from (select l.id, l.blocked_by from lanes l where l.environment_id = $1 limit {_MOST_LANES}) l
+            join lateral (select i.lease_id, i.due_at from items i where i.lane_id = l.id and i.environment_id = $1
+              and (i.lease_id is not null or i.due_at <= clock()) limit {MOST_COUNTED}) i on true""",
         environment_id,
     )
-    return row["calling"], row["backlog"]
+    return Load(row["calling"], row["backlog"], row["held"], row["events"], row["now"])
