@@ -28,6 +28,7 @@ from app.engine.engine import Engine, EngineSettings
 from app.main import create_app
 from app.store.db import open_engine_pool
 from tests import world
+from tests.browser.keyboard import Keyboard
 from tests.integration.web.pages.people import AppStandIn, config, store_event
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -61,8 +62,17 @@ def registration(*functions: dict[str, Any]) -> bytes:
     ).encode()  # fmt: skip
 
 
+def answer_call(_headers: Any, body: bytes) -> Answer:
+    """End the run at once; one of `rest` sleeps for an hour."""
+    headers = SDK | {"content-type": "application/json"}
+    if b'"order/rest"' not in body:
+        return Answer(200, headers, b'{"charged":true}', 3.0)
+    sleep = {"id": world.step_key("rest"), "op": "Sleep", "name": "1h", "displayName": "rest", "opts": {}}
+    return Answer(206, headers, json.dumps([sleep]).encode(), 3.0)
+
+
 def app_stand_in() -> AppStandIn:
-    """An app with two functions; its runs end at once."""
+    """An app with three functions."""
     body = registration(
         config(
             "till-charge",
@@ -71,12 +81,13 @@ def app_stand_in() -> AppStandIn:
             retries=7,
         ),
         config("till-refund", name="refund", triggers=[{"event": "order/refunded"}]),
+        config("till-rest", name="rest", triggers=[{"event": "order/rest"}]),
     )
     return AppStandIn(
         {
             "PUT": Answer(200, SDK | {"x-inngest-sync-kind": "in_band"}, body, 3.0),
-            "POST": Answer(200, SDK | {"content-type": "application/json"}, b'{"charged":true}', 3.0),
-            "GET": Answer(200, SDK, b'{"mode":"dev","function_count":2}', 3.0),
+            "POST": answer_call,
+            "GET": Answer(200, SDK, b'{"mode":"dev","function_count":3}', 3.0),
         }
     )
 
@@ -157,6 +168,45 @@ async def test_an_app_is_synced_an_event_is_sent_and_its_run_appears(page: Page,
     await expect(runs.locator(".st")).to_have_text("Completed", timeout=15_000)
     await runs.get_by_role("link", name="charge").click()
     await expect(page.locator("#run-head [data-status]")).to_have_text("Completed")
+
+
+async def test_from_an_app_to_a_replayed_and_a_cancelled_run_by_keyboard_alone(page: Page, live: Live) -> None:
+    keys = Keyboard(page)
+
+    async def send(text: str) -> None:
+        await keys.follow(page.locator(".nav").get_by_role("link", name="Events"))
+        await keys.follow(page.get_by_role("link", name="Send an event"))
+        await keys.fill(page.locator("#body"), text)
+        await keys.follow(page.get_by_role("button", name="Send the event"))
+        await expect(page.locator("#event-runs .st")).to_have_count(1, timeout=30_000)
+
+    await page.goto(live.at("/apps"))
+    await keys.follow(page.get_by_role("link", name="Sync an app").first)
+    await keys.fill(page.get_by_label("URL of the app"), URL)
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#sync-progress")).to_contain_text("till is synced", timeout=30_000)
+    await send('{"name": "order/refunded"}')
+    await expect(page.locator("#event-runs .st")).to_have_text("Completed", timeout=30_000)
+    # The list, its first row by j, the run by Enter; then its replay.
+    await keys.follow(page.locator(".nav").get_by_role("link", name="Runs"))
+    await expect(page.locator("h1")).to_have_text("Runs", timeout=30_000)
+    await page.keyboard.press("j")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("h1")).to_have_text("refund", timeout=30_000)
+    first = page.url
+    await page.keyboard.press("r")
+    await page.keyboard.press("Enter")
+    await expect(page).not_to_have_url(first, timeout=30_000)
+    await expect(page.locator("#run-head [data-status]").first).to_have_text("Completed", timeout=30_000)
+    # One that sleeps is cancelled; the question comes first, and its focus is on keeping the run.
+    await send('{"name": "order/rest"}')
+    await expect(page.locator("#event-runs .st")).to_have_text("Waiting", timeout=30_000)
+    await keys.follow(page.locator("#event-runs").get_by_role("link", name="rest"))
+    await expect(page.locator("h1")).to_have_text("rest", timeout=30_000)
+    await page.keyboard.press("c")
+    await expect(page.get_by_role("link", name="Keep running")).to_be_focused(timeout=30_000)
+    await keys.follow(page.get_by_role("button", name="Cancel run"))
+    await expect(page.locator("#run-head [data-status]").first).to_have_text("Cancelled", timeout=30_000)
 
 
 async def test_a_paused_function_starts_nothing_and_the_event_says_so(page: Page, live: Live) -> None:

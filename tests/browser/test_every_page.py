@@ -19,6 +19,7 @@ from playwright.async_api import Browser, Page, expect
 
 from app.main import create_app
 from tests.browser.conftest import AXE
+from tests.browser.keyboard import Keyboard
 from tests.every_page import Shown, furnish, pages
 from tests.integration.accounts.world import new_tenant
 from tests.integration.web.pages.people import world_of
@@ -177,3 +178,56 @@ async def test_axe_finds_nothing_and_nothing_scrolls_sideways_on_any_page(browse
     await context.close()
     assert len(found) > 40
     assert {name: problems for name, problems in found.items() if problems} == {}
+
+
+async def test_a_stranger_comes_from_sign_up_to_the_keys_by_keyboard_alone(page: Page, house: House) -> None:
+    keys = Keyboard(page)
+    await page.goto(f"{house.url}/login")
+    await keys.follow(page.get_by_role("link", name="Create an account"))
+    await expect(page.locator("h1")).to_have_text("Create your account", timeout=PATIENCE_MS)
+    await keys.fill(page.get_by_label("E-mail address"), "keys@example.com")
+    await keys.fill(page.get_by_label("Password"), "a long walk by the sea")
+    await keys.fill(page.get_by_label("Organization"), "Keys & Sons")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("h1")).to_have_text("From here to your first run", timeout=PATIENCE_MS)
+    # Another environment, through the switcher.
+    await keys.follow(page.locator("a.env"))
+    await keys.follow(page.get_by_role("link", name="New environment"))
+    await keys.fill(page.get_by_label("Name"), "Staging")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("a.env")).to_contain_text("Staging", timeout=PATIENCE_MS)
+    # Its keys: shown on demand, a second one made.
+    await keys.follow(page.get_by_role("link", name="Event keys"))
+    await expect(page.locator("h1")).to_have_text("Event keys", timeout=PATIENCE_MS)
+    await keys.follow(page.get_by_role("button", name="Show").first)
+    await expect(page.locator("tbody code").first).not_to_contain_text("••••", timeout=PATIENCE_MS)
+    await keys.fill(page.get_by_label("Name of a new key"), "Checkout")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("tbody tr", has_text="Checkout")).to_be_visible(timeout=PATIENCE_MS)
+    # And back to the guide, by its name.
+    await page.keyboard.press("Control+k")
+    await page.keyboard.type("guide")
+    await expect(page.locator("#found a")).to_have_count(1, timeout=PATIENCE_MS)
+    await page.keyboard.press("ArrowDown")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("h1")).to_have_text("From here to your first run", timeout=PATIENCE_MS)
+    assert "/env/staging/" in page.url
+
+
+async def test_the_palette_opens_a_run_by_its_id_and_closes_with_escape(browser: Browser, house: House) -> None:
+    context = await browser.new_context()
+    page = await context.new_page()
+    await page.goto(f"{house.url}/login")
+    await page.get_by_label("E-mail address").fill(house.person["user"])
+    await page.get_by_label("Password").fill(house.person["password"])
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".find")).to_be_visible(timeout=PATIENCE_MS)
+    await page.keyboard.press("Control+k")
+    await expect(page.locator("#palette")).to_be_visible(timeout=PATIENCE_MS)
+    await page.keyboard.press("Escape")
+    await expect(page.locator("#palette")).to_be_hidden(timeout=PATIENCE_MS)
+    await page.keyboard.press("Control+k")
+    await page.keyboard.insert_text(house.shown.values["run_id"])
+    await page.keyboard.press("Enter")
+    await expect(page.locator("h1")).to_have_text("reindex-search", timeout=PATIENCE_MS)
+    await context.close()
