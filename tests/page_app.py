@@ -21,7 +21,7 @@ from app.web.assets import Assets, serve_asset
 from app.web.guards import Principal
 from app.web.headers import CONTENT_POLICY
 from app.web.live import Signals
-from app.web.pages import bulk, run_actions, runs
+from app.web.pages import apps, bulk, error_groups, events, functions, overview, run_actions, runs
 from app.web.run_desk import RunDesk
 from app.web.templates import template_config
 from tests.world import Tenant
@@ -138,6 +138,12 @@ def make_app(
     async def provide_desk() -> Any:
         return desk
 
+    async def no_site() -> Any:
+        return None
+
+    async def no_app_calls() -> Any:
+        return None
+
     async def provide_signals() -> Signals:
         return alone
 
@@ -146,6 +152,7 @@ def make_app(
             *runs.HANDLERS,
             *run_actions.HANDLERS,
             *bulk.HANDLERS,
+            *(overview.HANDLERS + apps.HANDLERS + functions.HANDLERS + error_groups.HANDLERS + events.HANDLERS),
             serve_asset,
             login_page,
             sign_up_page,
@@ -157,6 +164,9 @@ def make_app(
             "page_pool": Provide(page_pool),
             "signals": Provide(provide_signals),
             "desk": Provide(provide_desk),
+            # What these ask for others, who have a whole application: keys, outgoing calls.
+            "site": Provide(no_site),
+            "app_calls": Provide(no_app_calls),
         },
         template_config=template_config(assets),
         state=State({"assets": assets}),
