@@ -123,6 +123,17 @@ async def insert_signing_key(
     )
 
 
+async def parent_of(conn: Connection, scope: Scope) -> tuple[str, str] | None:
+    """Name and slug of the environment whose keys open this branch; None for what is no branch of another."""
+    row = await conn.fetchrow(
+        "select p.name, p.slug from environments e join environments p on p.id = e.parent_id and p.account_id = $1"
+        " where e.account_id = $1 and e.id = $2",
+        scope.account_id,
+        scope.environment_id,
+    )
+    return None if row is None else (row["name"], row["slug"])
+
+
 async def list_event_keys(conn: Connection, scope: Scope) -> list[EventKey]:
     """List an environment's event keys: usable ones first, the oldest first."""
     rows = await conn.fetch(

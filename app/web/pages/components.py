@@ -46,6 +46,11 @@ async def components_page(principal: Who) -> Template:
         "hostile": Payload('{"<script>alert(1)</script>":"\u202eevil\u0007"}', 46, is_cut=False),
         "large": Payload('"' + "x" * 3000, 400_000, is_cut=True),
         "broken": Payload("not json at all", 15, is_cut=False),
+        "spark_bars": tuple((n * 7 % 23, max(0, n * 7 % 23 - 17)) for n in range(24)),
+        "quiet": ((0, 0),) * 24,
+        "key": {"id": "shown", "prefix": "sk_live_", "last_four": "a91f"},
+        "open_key": {"id": "open", "prefix": "sk_live_", "last_four": "77c2"},
+        "tracks": _tracks(),
         "runs": [
             StartedRun(f"01KB{n:022d}", state, "process-order")
             for n, state in enumerate(("completed", "failed", "running", "queued", "cancelled"))
@@ -65,6 +70,21 @@ async def components_page(principal: Who) -> Template:
         },
     }
     return Template("pages/dev/ui.html", context=context, headers=PRIVATE)
+
+
+def _tracks() -> tuple[dict[str, Any], ...]:
+    """Rows of a timeline: name, colour, shape, place and width in percent, note."""
+    return tuple(
+        {"name": name, "colour": colour, "x": x, "width": width, "shape": shape, "words": words}
+        for name, colour, x, width, shape, words in (
+            ("queued", "queue", 0, 12, "hatch", "380 ms in the queue"),
+            ("validate-cart", "ok", 12, 14, "solid", "420 ms"),
+            ("charge-card", "fail", 26, 10, "solid", "attempt 1 failed"),
+            ("back-off", "retry", 36, 20, "dots", "retry in 2.00 s"),
+            ("cool-off", "wait", 40, 44, "outline", "asleep until 14:33:00"),
+            ("notify-warehouse", "run", 84, 12, "solid", "running"),
+        )
+    )
 
 
 HANDLERS: tuple[Any, ...] = (components_page,)

@@ -83,8 +83,10 @@ async def _render(
     async with tenant(site.pages, principal.account_id, principal.user_id) as conn:
         listed = await rows.list_event_keys(conn, environment.scope)
         now = await conn.fetchval("select clock()")
+        parent = await rows.parent_of(conn, environment.scope) if environment.kind == "branch" else None
     context = frame(principal, environment, "event-keys") | {
         "kind": "events",
+        "parent": parent,
         "keys": listed,
         "now": now,
         "name": name,

@@ -133,9 +133,11 @@ async def _render(
     async with tenant(site.pages, principal.account_id, principal.user_id) as conn:
         listed = await rows.list_signing_keys(conn, environment.scope)
         now = await conn.fetchval("select clock()")
+        parent = await rows.parent_of(conn, environment.scope) if environment.kind == "branch" else None
     current, waiting = _pair(listed)
     context = frame(principal, environment, "signing-keys") | {
         "kind": "signing",
+        "parent": parent,
         "keys": listed,
         "now": now,
         "current": current,
