@@ -21,7 +21,7 @@ from app.web.assets import Assets, serve_asset
 from app.web.guards import Principal
 from app.web.headers import CONTENT_POLICY
 from app.web.live import Signals
-from app.web.pages import apps, bulk, error_groups, events, functions, overview, run_actions, runs
+from app.web.pages import apps, bulk, error_groups, event_types, events, functions, overview, run_actions, runs
 from app.web.run_desk import RunDesk
 from app.web.templates import template_config
 from tests.world import Tenant
@@ -152,7 +152,14 @@ def make_app(
             *runs.HANDLERS,
             *run_actions.HANDLERS,
             *bulk.HANDLERS,
-            *(overview.HANDLERS + apps.HANDLERS + functions.HANDLERS + error_groups.HANDLERS + events.HANDLERS),
+            *(
+                overview.HANDLERS
+                + apps.HANDLERS
+                + functions.HANDLERS
+                + error_groups.HANDLERS
+                + events.HANDLERS
+                + event_types.HANDLERS
+            ),
             serve_asset,
             login_page,
             sign_up_page,

@@ -31,7 +31,7 @@ _FUNCTIONS = Link("functions", "Functions", "square-function", "functions")
 #: The side bar, group by group. Sections appear here when their page does.
 _GROUPS: tuple[tuple[str, tuple[Link, ...]], ...] = (
     ("Observe", (_OVERVIEW, _RUNS, _EVENTS, _ERRORS)),
-    ("Code", (_APPS, _FUNCTIONS)),
+    ("Code", (_APPS, _FUNCTIONS, Link("event-types", "Event types", "list-filter", "event-types"))),
     (
         "Connect",
         (

@@ -111,6 +111,7 @@ async def test_the_list_keeps_its_budgets(big: dict[str, Any], statements: list[
         ("/functions/shop-function-0", 14),
         ("/functions/shop-function-0/vitals", 10),
         ("/functions/shop-function-0/config", 10),
+        ("/event-types", 14),
         ("/events", 14),
         ("/events?name=order/7", 14),
         ("/apps", 10),

@@ -7,7 +7,7 @@ from litestar import Router
 
 from app.domain.ids import to_ulid
 from app.reads.error_groups import FINGERPRINT
-from app.web.pages import apps, error_groups, events, functions, go, overview
+from app.web.pages import apps, error_groups, event_types, events, functions, go, overview
 from tests import world
 from tests.integration.accounts.world import new_tenant
 from tests.integration.web.pages.people import SAME, store_event, store_function, world_of
@@ -51,7 +51,13 @@ async def test_nothing_of_another_organization_is_seen_or_changed(ada: Any, owne
     before = await owner.fetch(row, function.id)
     walked = 0
     for method, path in routes(
-        apps.ROUTER, error_groups.ROUTER, events.ROUTER, functions.ROUTER, go.ROUTER, overview.ROUTER
+        apps.ROUTER,
+        error_groups.ROUTER,
+        event_types.ROUTER,
+        events.ROUTER,
+        functions.ROUTER,
+        go.ROUTER,
+        overview.ROUTER,
     ):
         is_about_one = any(f"{{{name}:" in path for name in values)
         for slug in (SECRET, "production"):
