@@ -25,7 +25,7 @@ from tests.integration.accounts.world import new_tenant
 from tests.integration.web.pages.people import world_of
 from tests.integration.web.site import settings_for
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900)]
 
 #: A busy machine may be slow; nothing is asserted on time.
 PATIENCE_MS = 60_000
