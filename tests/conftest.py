@@ -17,7 +17,7 @@ from tests.servers import TestServers, cloned_database, run_folder, shared_serve
 
 _DATABASES = count(1)
 _WORLD = re.compile(r"tests/protocol/[^\[]*\[(\w+-\w+)")
-"""The name of a protocol case, up to its SDK and mode."""
+"""The name of a protocol case, up to its SDK and mode; one of the matrix, up to its mode."""
 
 
 class _Scheduling(LoadGroupScheduling):  # type: ignore[misc]

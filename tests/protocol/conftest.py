@@ -29,8 +29,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ours = {item for item in items if item.path.is_relative_to(Path(__file__).parent)}
     for item in ours:
         item.add_marker(pytest.mark.timeout(_TIMEOUT))
-    cases = sorted((item for item in items if item in ours and _is_meant(item)), key=_place)
-    items[:] = [item for item in items if item not in ours] + cases
+    in_worlds = {item for item in ours if "world" in getattr(item, "fixturenames", ())}
+    cases = sorted((item for item in items if item in in_worlds and _is_meant(item)), key=_place)
+    items[:] = [item for item in items if item not in in_worlds] + cases
 
 
 def _is_meant(item: pytest.Item) -> bool:
