@@ -24,7 +24,7 @@ from app.domain.ids import ItemId, RunId, derive_item_id, to_ulid
 from app.domain.protocol.reply import Failed, Finished, Ops, Reply
 from app.domain.run.happenings import DeadlineDue, Happening, Poisoned, Replied, TimerDue
 from app.domain.run.keys import START
-from app.domain.run.state import DEADLINES, TIMERS, ItemKind
+from app.domain.run.state import DEADLINES, TIMERS, ItemKind, RunStatus
 from app.engine import pause_points
 from app.engine.apply import Told
 from app.engine.catalogue import Catalogue, EnvironmentView, KnownFunction
@@ -234,6 +234,8 @@ class Execute:
         known = view.functions.get(hot.facts.function_id)
         if known is not None and known.function.is_paused and await self._park(known, item):
             return None, None, None
+        if known is not None and self._is_too_late(hot, item, known):
+            return DeadlineDue(item.key, ItemKind.START_TIMEOUT, is_calling=False), None, None
         if item.kind is ItemKind.GATEWAY:
             return *(await self.gateway.perform(hot, item)), None
         started_at = self.clock.now()
@@ -275,6 +277,15 @@ class Execute:
         async with self.pool.acquire(timeout=10) as connection:
             rows = await fetch(connection, named("pause", "park"), function=known.id, item=item.id, fence=item.fence)
         return bool(rows)
+
+    def _is_too_late(self, hot: HotRun, item: LeasedItem, known: KnownFunction) -> bool:
+        """Whether a run's first call became possible only after its start was due: the item of the deadline may come
+        to a busy worker together with this one, or after it.
+        """
+        within = known.function.timeouts.start
+        if within is None or item.key != START or hot.run.status is not RunStatus.QUEUED:
+            return False
+        return self.clock.now() > hot.facts.queued_at + within
 
     async def _is_calling(self, hot: HotRun, item: LeasedItem) -> bool:
         """Whether the first call of a run whose start is due is under way: then it has started in time."""

@@ -144,6 +144,46 @@ async def test_a_run_that_waits_too_long_for_its_start_is_cancelled_behind_a_ful
         assert len(stage.apps.asked["shop-pay"]) == 1
 
 
+async def test_a_run_whose_turn_comes_when_its_start_is_overdue_is_cancelled_instead_of_called(database: str) -> None:
+    go_on = asyncio.Event()
+
+    async def script(asked: Asked) -> object:
+        await go_on.wait()
+        return done("done")
+
+    async with staged(database) as stage:
+        stage.plays("shop-pay", script, event="order/made", concurrency=[{"limit": 1}], timeouts={"start": "4s"})
+        await stage.sync()
+        await stage.start()
+        await stage.send("order/made")
+
+        async def called() -> Any:
+            return stage.apps.asked["shop-pay"]
+
+        await stage.until(called)
+        second = await stage.send("order/made")
+
+        async def is_put_off() -> bool:
+            # As if a busy worker came to the item of the deadline only after the run's own turn.
+            put_off = (
+                "update items i set due_at = clock() + interval '1 hour' from runs r"
+                " where r.id = i.run_id and r.status = 'queued' and i.kind = 'start_timeout' and r.event_id = $1"
+            )
+            return str(await stage.pool.execute(put_off, second)) == "UPDATE 1"
+
+        async def is_overdue() -> Any:
+            overdue = "select queued_at + interval '4 s' < clock() from runs where event_id = $1"
+            return await stage.pool.fetchval(overdue, second)
+
+        await stage.until(is_put_off)
+        await stage.until(is_overdue)
+        go_on.set()
+        late = await stage.ended(second)
+        assert (late["status"], late["error_code"]) == ("cancelled", "start_timeout")
+        assert len(stage.apps.asked["shop-pay"]) == 1
+        assert await stage.left_over() == {}
+
+
 async def test_a_run_that_started_in_time_is_left_alone_by_its_start_timeout(database: str) -> None:
     async with staged(database) as stage:
         stage.plays("shop-pay", sequence(sleeps("z", "2s")), event="order/made", timeouts={"start": "1s"})

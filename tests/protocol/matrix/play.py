@@ -67,12 +67,16 @@ class Play:
 
     async def send(self, what: Scripted | str, data: dict[str, Any] | None = None, **fields: Any) -> str:
         """Send an event through the SDK, by default with this case's key; gives its internal id."""
-        name = what.event if isinstance(what, Scripted) else f"@@/{what}"
-        body = [{"name": self._named(name), "data": {"key": self.key, **(data or {})}, **fields}]
+        return (await self.send_all(what, [data or {}], **fields))[0]
+
+    async def send_all(self, what: Scripted | str, data: list[dict[str, Any]], **fields: Any) -> list[str]:
+        """Send several events of one name in one request; gives their internal ids."""
+        name = self._named(what.event if isinstance(what, Scripted) else f"@@/{what}")
+        body = [{"name": name, "data": {"key": self.key, **one}, **fields} for one in data]
         async with self._troupe.http.post(f"{self._troupe.base_url}/send", json=body) as answer:
             assert answer.status == 202, await answer.text()
             ids: list[str] = (await answer.json())["ids"]
-        return ids[0]
+        return ids
 
     async def api(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Ask the API as the tenant's own programs do; gives status and body."""
@@ -165,10 +169,6 @@ class Play:
                 return run_id
             await asyncio.sleep(0.2)  # Polling another process, bounded.
         raise AssertionError(f"event {event_id} starts no run")
-
-    async def until_so(self, is_so: Callable[[], Any], what: str) -> None:
-        """Wait until what the app noted makes something so."""
-        await self._until(is_so, what)
 
     def logged(self) -> str:
         """What the app wrote to its log."""

@@ -106,7 +106,7 @@ async def _play(
     server: Server, tenant: Tenant, troupes: dict[str, Troupe], wanted: list[tuple[str, str]]
 ) -> Outcomes:
     connection = await asyncpg.connect(server.database_url)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=64)) as http:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=64, force_close=True)) as http:
         for troupe in troupes.values():
             troupe.http = http
             troupe.database_url = server.database_url

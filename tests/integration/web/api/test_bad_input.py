@@ -16,6 +16,7 @@ from app.main import create_app
 from app.store.db import Pool, open_engine_pool
 from tests.integration.web.api.look_alikes import LookAlike, look_alike
 from tests.integration.web.site import Client, running, settings_for
+from tests.unit.domain.vectors import exchanges
 
 UNKNOWN = {
     "run": "01K0000000000000000000000A",
@@ -193,6 +194,14 @@ QUERIES = [
 NOTHING = (
     "/v0/gql", "/v0/connect/start", "/v0/connect/flush", "/v0/x", "/v1/traces/userland", "/v1/realtime/token",
     "/v1/realtime/connect", "/v1/prom/production", "/v1/x", "/v2/insights/tables", "/v2/x", "/api/v2/x", "/api/x",
+    "/v0/connect", "/v1/realtime/sse", "/v1/realtime/publish/tee",
+    # What real SDKs were recorded to ask for when they publish.
+    *(
+        request["path"]
+        for _, exchange in exchanges("capture-realtime-ts4.json")
+        for request in exchange.get("sdk_requests", [])
+        if request["path"].startswith("/v1/realtime/")
+    ),
 )  # fmt: skip
 
 

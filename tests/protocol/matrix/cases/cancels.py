@@ -35,8 +35,10 @@ CANCEL_WINDOW = function(
 )
 FINISH = function("finish-in-time", run("before"), sleep("long", HOUR), run("after"), timeouts={"finish_s": 1}, needs=["flow"])
 START = function(
-    "start-in-time", run("busy", takes_ms=4_000), concurrency=[{"limit": 1}], timeouts={"start_s": 1}, needs=["flow"]
+    "start-in-time", run("busy", takes_ms=6_000), concurrency=[{"limit": 1}], timeouts={"start_s": 1}, needs=["flow"]
 )
+PAUSE = function("two-seconds", sleep("wait", 2000), run("waited"))
+BULK = function("bulk-cancelled", run("before"), sleep("long", HOUR), run("after"))
 TOLD = function(
     "told-of-cancel",
     run("told", gives=event("data.run_id")),
@@ -108,9 +110,6 @@ async def after_its_window_an_event_cancels_nothing(play: Play) -> None:
     assert play.steps() == ["before", "waited", "after"]
 
 
-PAUSE = function("two-seconds", sleep("wait", 2000), run("waited"))
-
-
 @case("Cancellation", needs=["flow"])
 async def a_run_that_takes_longer_than_it_may_is_cancelled(play: Play) -> None:
     ended = await play.run(FINISH)
@@ -128,9 +127,6 @@ async def a_run_that_waits_longer_for_its_start_than_it_may_is_cancelled(play: P
 
     assert (ended["status"], late["status"]) == ("Completed", "Cancelled")
     assert play.steps() == []
-
-
-BULK = function("bulk-cancelled", run("before"), sleep("long", HOUR), run("after"))
 
 
 @case("Cancellation")

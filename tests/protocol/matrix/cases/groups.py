@@ -35,7 +35,7 @@ SETTLED = function(
 )
 RACE = function(
     "race",
-    parallel("winner", [run("fast")], [sleep("slow", 3_600_000)], mode="race"),
+    parallel("winner", [run("fast")], [sleep("slow", 4000), run("late")], mode="race"),
     run("after"),
     give(var("winner")),
     needs=["race"],
@@ -115,11 +115,12 @@ async def a_group_that_waits_for_all_keeps_results_and_errors(play: Play) -> Non
 
 
 @case("Parallel steps", needs=["race"])
-async def a_race_is_over_when_the_first_has_ended(play: Play) -> None:
+async def a_race_goes_on_when_the_first_has_ended(play: Play) -> None:
     output = await play.completes(RACE)
 
+    # Some SDKs end the run at once, some when the loser has ended, too.
     assert output == "fast"
-    assert play.steps() == ["fast", "after"]
+    assert play.steps()[:2] == ["fast", "after"]
 
 
 @case("Parallel steps")

@@ -16,7 +16,7 @@ SLOW = function("invoked-slow", sleep("long", 3_600_000), triggers=[])
 CALLS = function("calls", invoke("child", "doubles", value={"n": 21, "key": event("data.key")}), run("after"), give(var("child")))
 CALLS_OTHER = function(
     "calls-other",
-    invoke("child", "doubles", app="@other@", value={"n": 5, "key": event("data.key")}),
+    invoke("child", "doubles", app="@other@", value={"n": 5, "key": "for the other app"}),
     give(var("child")),
 )
 CALLS_FAILING = function(

@@ -25,7 +25,7 @@ BATCH_KEY = function(
     **FLOW,
 )
 DEBOUNCED = function("debounced", run("took", gives=event("data.n")), give(var("took")), debounce={"period_s": 2}, **FLOW)
-THROTTLED = function("throttled", run("started"), throttle={"limit": 1, "period_s": 1}, **FLOW)
+THROTTLED = function("throttled", run("started"), throttle={"limit": 1, "period_s": 2}, **FLOW)
 LIMITED = function(
     "rate-limited", run("started"), rate_limit={"limit": 1, "period_s": 3600, "key": "event.data.who"}, **FLOW
 )
@@ -102,8 +102,7 @@ async def a_batch_with_a_key_collects_each_key_apart(play: Play) -> None:
 
 @case("Flow control", needs=["flow"])
 async def of_events_in_quick_succession_a_debounced_function_takes_the_last(play: Play) -> None:
-    for n in range(3):
-        last = await play.send(DEBOUNCED, {"n": n})
+    *_, last = await play.send_all(DEBOUNCED, [{"n": n} for n in range(3)])
     (ended,) = await play.ends(last)
     await play.taken()
 
@@ -121,7 +120,7 @@ async def throttled_starts_are_spread_over_the_period(play: Play) -> None:
     # The package for Python always sends a burst of one, which lets the second start follow at once.
     gaps = [later - earlier for earlier, later in pairwise(moments)]
     assert len(moments) == 3
-    assert gaps[1] >= 600 or gaps[0] >= 600
+    assert max(gaps) >= 1_000
 
 
 @case("Flow control", needs=["flow"])

@@ -14,7 +14,7 @@ from app.domain.protocol.opcodes import OpCode
 from tests.unit.domain.vectors import exchanges
 
 _RUN = "01HQRNRNRNRNRNRNRNRNRNRNRN"
-_FILES = ["dev-ts4.24.0-checkpointing", "cloud-ts4.24.0", "extra-go0.15.1"]
+_FILES = ["dev-ts4.24.0-checkpointing", "cloud-ts4.24.0", "extra-go0.15.1", "realtime-ts4"]
 
 
 def _recorded() -> list[Any]:

@@ -35,6 +35,7 @@ _CAPTURES = [
     "dev-ts4.24.0-checkpointing",
     "dev-ts4.24.0-no-checkpointing",
     "extra-go0.15.1",
+    "realtime-ts4",
 ]
 
 
