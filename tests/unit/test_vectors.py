@@ -59,8 +59,8 @@ def _named(path: str, node: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 def test_step_ids_are_the_hash_of_what_the_user_called_them_and_how_often() -> None:
     """The rule of `step-ids.json`, held against every step that real SDKs reported."""
 
-    def hashed(id: str, index: int) -> str:
-        text = id if index == 0 else f"{id}:{index}"
+    def hashed(name: str, index: int) -> str:
+        text = name if index == 0 else f"{name}:{index}"
         return sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     for vector in load("step-ids.json"):

@@ -113,7 +113,9 @@ class Door:
     """How the app's own web server answers calls to some functions before the SDK sees them."""
 
     def __init__(self, functions: list[dict[str, Any]]) -> None:
-        self._left = {f"{APP_ID}-{function['id']}": dict(function["door"]) for function in functions if function["door"]}
+        self._left = {
+            f"{APP_ID}-{function['id']}": dict(function["door"]) for function in functions if function["door"]
+        }
 
     def answers(self, function_id: str | None) -> int | None:
         """The status to answer a call with, None to let it through."""

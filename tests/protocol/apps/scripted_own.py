@@ -42,7 +42,7 @@ async def _one(op: dict[str, Any], step: stepwell.Step, frame: scripted.Frame, c
                 except scripted.ScriptedError as error:
                     raise _own_error(error) from None
                 if "takes_ms" in op:
-                    await asyncio.sleep(op["takes_ms"] / 1000)
+                    await asyncio.sleep(frame.resolve(op["takes_ms"]) / 1000)
                     frame.record(op["id"], "end")
                 return output
 
@@ -71,7 +71,7 @@ async def _one(op: dict[str, Any], step: stepwell.Step, frame: scripted.Frame, c
         case "attempt":
             try:
                 await execute(op["script"], step, frame, ctx)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - user code that catches everything is the case
                 return {"name": getattr(error, "name", type(error).__name__), "message": str(error)}
             return None
         case "note":
@@ -148,7 +148,9 @@ async def app(
     return await _answer(send, 202, json.dumps({"ids": ids}).encode(), b"application/json")
 
 
-async def _answer(send: Callable[[MutableMapping[str, Any]], Awaitable[None]], status: int, body: bytes, kind: bytes) -> None:
+async def _answer(
+    send: Callable[[MutableMapping[str, Any]], Awaitable[None]], status: int, body: bytes, kind: bytes
+) -> None:
     await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", kind)]})
     await send({"type": "http.response.body", "body": body})
 

@@ -35,7 +35,7 @@ async def _one(op: dict[str, Any], ctx: inngest.Context, frame: scripted.Frame) 
                 except scripted.ScriptedError as error:
                     raise pypi.own_error(error) from None
                 if "takes_ms" in op:
-                    await asyncio.sleep(op["takes_ms"] / 1000)
+                    await asyncio.sleep(frame.resolve(op["takes_ms"]) / 1000)
                     frame.record(op["id"], "end")
                 return output
 
@@ -67,7 +67,7 @@ async def _one(op: dict[str, Any], ctx: inngest.Context, frame: scripted.Frame) 
         case "attempt":
             try:
                 await execute(op["script"], ctx, frame)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - user code that catches everything is the case
                 return pypi.caught(error)
             return None
         case "note":

@@ -50,9 +50,7 @@ def options(given: dict[str, Any]) -> dict[str, Any]:
                     limit=value["limit"], period=dt.timedelta(seconds=value["period_s"]), key=value.get("key")
                 )
             case "debounce":
-                written[name] = inngest.Debounce(
-                    period=dt.timedelta(seconds=value["period_s"]), key=value.get("key")
-                )
+                written[name] = inngest.Debounce(period=dt.timedelta(seconds=value["period_s"]), key=value.get("key"))
             case "priority":
                 written[name] = inngest.Priority(run=value)
             case "batch":

@@ -36,7 +36,7 @@ def _one(op: dict[str, Any], ctx: inngest.ContextSync, frame: scripted.Frame) ->
                 except scripted.ScriptedError as error:
                     raise pypi.own_error(error) from None
                 if "takes_ms" in op:
-                    time.sleep(op["takes_ms"] / 1000)
+                    time.sleep(frame.resolve(op["takes_ms"]) / 1000)
                     frame.record(op["id"], "end")
                 return output
 
@@ -68,7 +68,7 @@ def _one(op: dict[str, Any], ctx: inngest.ContextSync, frame: scripted.Frame) ->
         case "attempt":
             try:
                 execute(op["script"], ctx, frame)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - user code that catches everything is the case
                 return pypi.caught(error)
             return None
         case "note":

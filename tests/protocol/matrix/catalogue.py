@@ -30,7 +30,7 @@ class Case:
 
 
 def function(
-    id: str,
+    function_id: str,
     *script: Op,
     triggers: list[dict[str, str]] | None = None,
     on_failure: Script | None = None,
@@ -40,10 +40,10 @@ def function(
     **options: Any,
 ) -> Scripted:
     """Declare a function. Unless told otherwise the event of its own name starts it."""
-    assert id not in FUNCTIONS, id
-    given = [{"event": f"@@/{id}"}] if triggers is None else triggers
-    FUNCTIONS[id] = Scripted(id, script, given, options, on_failure, frozenset(needs), kind, door)
-    return FUNCTIONS[id]
+    assert function_id not in FUNCTIONS, function_id
+    given = [{"event": f"@@/{function_id}"}] if triggers is None else triggers
+    FUNCTIONS[function_id] = Scripted(function_id, script, given, options, on_failure, frozenset(needs), kind, door)
+    return FUNCTIONS[function_id]
 
 
 def case(

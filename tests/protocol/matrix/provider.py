@@ -63,9 +63,9 @@ def playing() -> Iterator[Web]:
             self.end_headers()
             self.wfile.write(encoded)
 
-        do_GET = do_POST = _serve
+        do_GET = do_POST = _serve  # noqa: N815 - the library calls them so
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, *_said: Any) -> None:
             """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

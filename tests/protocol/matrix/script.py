@@ -35,11 +35,11 @@ def js(what: str) -> dict[str, str]:
 
 
 def run(
-    id: str,
+    step_id: str,
     *,
     gives: Any = None,
     size: int | None = None,
-    takes_ms: int | None = None,
+    takes_ms: int | dict[str, str] | None = None,
     fails: Op | None = None,
     keep: str | None = None,
 ) -> Op:
@@ -47,7 +47,15 @@ def run(
 
     With `takes_ms` it takes that long and notes its end, too.
     """
-    return _op("run", id=id, gives=id if gives is None else gives, size=size, takes_ms=takes_ms, fails=fails, keep=keep)
+    return _op(
+        "run",
+        id=step_id,
+        gives=step_id if gives is None else gives,
+        size=size,
+        takes_ms=takes_ms,
+        fails=fails,
+        keep=keep,
+    )
 
 
 def failing(times: int, message: str = "boom", *, kind: str = "error", after_s: int | None = None) -> Op:
@@ -55,18 +63,18 @@ def failing(times: int, message: str = "boom", *, kind: str = "error", after_s: 
     return {"times": times, "message": message, "kind": kind} | ({"after_s": after_s} if after_s else {})
 
 
-def sleep(id: str, ms: int) -> Op:
+def sleep(step_id: str, ms: int) -> Op:
     """A `step.sleep`, in milliseconds (whole seconds: some SDKs know no others)."""
-    return _op("sleep", id=id, ms=ms)
+    return _op("sleep", id=step_id, ms=ms)
 
 
-def sleep_until(id: str, ms: int) -> Op:
+def sleep_until(step_id: str, ms: int) -> Op:
     """A `step.sleepUntil` a moment so many milliseconds from now; negative ones are past."""
-    return _op("sleep_until", id=id, ms=ms)
+    return _op("sleep_until", id=step_id, ms=ms)
 
 
 def wait(
-    id: str,
+    step_id: str,
     name: str,
     *,
     ms: int = 3_600_000,
@@ -75,42 +83,42 @@ def wait(
     keep: str | None = None,
 ) -> Op:
     """A `step.waitForEvent`; gives the data of the event, or null when time is up."""
-    return _op("wait", id=id, event=f"@@/{name}", ms=ms, if_=if_, match=match, keep=keep)
+    return _op("wait", id=step_id, event=f"@@/{name}", ms=ms, if_=if_, match=match, keep=keep)
 
 
-def wait_signal(id: str, signal: str | dict[str, str], *, ms: int = 3_600_000, conflict: str = "fail") -> Op:
+def wait_signal(step_id: str, signal: str | dict[str, str], *, ms: int = 3_600_000, conflict: str = "fail") -> Op:
     """A `step.waitForSignal`; gives what it gave."""
-    return _op("wait_signal", id=id, signal=signal, ms=ms, conflict=conflict)
+    return _op("wait_signal", id=step_id, signal=signal, ms=ms, conflict=conflict)
 
 
-def send_signal(id: str, signal: str | dict[str, str], value: Any) -> Op:
+def send_signal(step_id: str, signal: str | dict[str, str], value: Any) -> Op:
     """A `step.sendSignal`."""
-    return _op("send_signal", id=id, signal=signal, value=value)
+    return _op("send_signal", id=step_id, signal=signal, value=value)
 
 
-def invoke(id: str, function: str, *, app: str = "@app@", value: Any = None, ms: int | None = None) -> Op:
+def invoke(step_id: str, function: str, *, app: str = "@app@", value: Any = None, ms: int | None = None) -> Op:
     """A `step.invoke` of a function of an app."""
-    return _op("invoke", id=id, function=function, app=app, value=value or {}, ms=ms)
+    return _op("invoke", id=step_id, function=function, app=app, value=value or {}, ms=ms)
 
 
-def send(id: str, *events: dict[str, Any]) -> Op:
+def send(step_id: str, *events: dict[str, Any]) -> Op:
     """A `step.sendEvent`; gives the ids."""
-    return _op("send", id=id, events=list(events))
+    return _op("send", id=step_id, events=list(events))
 
 
-def fetch(id: str, path: str, body: Any = None) -> Op:
+def fetch(step_id: str, path: str, body: Any = None) -> Op:
     """A `step.fetch`; gives the status and the decoded body."""
-    return _op("fetch", id=id, url=f"@web@{path}", body=body)
+    return _op("fetch", id=step_id, url=f"@web@{path}", body=body)
 
 
-def infer(id: str, provider: str, body: dict[str, Any], *, path: str) -> Op:
+def infer(step_id: str, provider: str, body: dict[str, Any], *, path: str) -> Op:
     """A `step.ai.infer`, provider `openai` or `anthropic`; gives what the provider gave."""
-    return _op("infer", id=id, provider=provider, body=body, url=f"@web@{path}")
+    return _op("infer", id=step_id, provider=provider, body=body, url=f"@web@{path}")
 
 
-def wrap(id: str, value: Any) -> Op:
+def wrap(step_id: str, value: Any) -> Op:
     """A `step.ai.wrap` of a function that gives what it is given."""
-    return _op("wrap", id=id, value=value)
+    return _op("wrap", id=step_id, value=value)
 
 
 def parallel(keep: str, *branches: Script, mode: str = "wait") -> Op:
@@ -141,9 +149,9 @@ def log(message: str) -> Op:
     return _op("log", message=message)
 
 
-def defer(id: str, function: str, value: dict[str, Any]) -> Op:
+def defer(step_id: str, function: str, value: dict[str, Any]) -> Op:
     """Ask for a deferred function, which starts when the run has ended."""
-    return _op("defer", id=id, function=function, value=value)
+    return _op("defer", id=step_id, function=function, value=value)
 
 
 def give(value: Any) -> Op:

@@ -27,14 +27,15 @@ from tests.protocol.server import Server, Tenant
 
 #: Seconds between two looks at the ledgers and at what has ended.
 _LOOK = 0.05
+#: Cases at the same time: what the apps of one machine answer without cases being late for their own timeouts.
+_AT_ONCE = 80
 #: Seconds one case may take: several waits of a loaded machine.
 _CASE_WITHIN = 2 * WITHIN
 #: Characters of a line that a failure tells.
 _TOLD = 500
 _ENDED = "select id, event_id from runs where environment_id = $1 and ended_at is not null and ended_at >= $2"
 _WAITING = (
-    "select r.event_id from pauses p join runs r on r.id = p.run_id"
-    " where p.environment_id = $1 and p.kind <> 'invoke'"
+    "select r.event_id from pauses p join runs r on r.id = p.run_id where p.environment_id = $1 and p.kind <> 'invoke'"
 )
 
 
@@ -102,9 +103,7 @@ def _register(troupe: Troupe) -> None:
         assert answer.status_code == 200, f"{troupe.column.name}: {answer.text}"
 
 
-async def _play(
-    server: Server, tenant: Tenant, troupes: dict[str, Troupe], wanted: list[tuple[str, str]]
-) -> Outcomes:
+async def _play(server: Server, tenant: Tenant, troupes: dict[str, Troupe], wanted: list[tuple[str, str]]) -> Outcomes:
     connection = await asyncpg.connect(server.database_url)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=64, force_close=True)) as http:
         for troupe in troupes.values():
@@ -112,7 +111,8 @@ async def _play(
             troupe.database_url = server.database_url
         watch = asyncio.create_task(_watch(connection, tenant, list(troupes.values())))
         try:
-            plays = [_one(troupes[column], CASES[name]) for column, name in wanted]
+            room = asyncio.Semaphore(_AT_ONCE)
+            plays = [_one(troupes[column], CASES[name], room) for column, name in wanted]
             outcomes = await asyncio.gather(*plays)
         finally:
             watch.cancel()
@@ -121,11 +121,12 @@ async def _play(
     return dict(zip(wanted, outcomes, strict=True))
 
 
-async def _one(troupe: Troupe, case: Case) -> Outcome:
+async def _one(troupe: Troupe, case: Case, room: asyncio.Semaphore) -> Outcome:
     play = Play(troupe, case.name)
     try:
-        await asyncio.wait_for(case.play(play), _CASE_WITHIN)
-    except Exception:
+        async with room:
+            await asyncio.wait_for(case.play(play), _CASE_WITHIN)
+    except Exception:  # noqa: BLE001 - whatever goes wrong in a case is told by its test
         noted = "\n".join(str(line)[:_TOLD] for line in play.lines())
         return Outcome(f"{traceback.format_exc(limit=-3)[-3 * _TOLD :]}\nnoted:\n{noted[-5 * _TOLD :]}")
     return Outcome(None)

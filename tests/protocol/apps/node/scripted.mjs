@@ -83,7 +83,7 @@ export function start(lib, serve, dialect) {
           frame.record(op.id, "step");
           mayFail(frame, op.id, op.fails);
           if (op.takes_ms) {
-            await new Promise((wake) => setTimeout(wake, op.takes_ms));
+            await new Promise((wake) => setTimeout(wake, frame.resolve(op.takes_ms)));
             frame.record(op.id, "end");
           }
           return op.size === undefined ? frame.resolve(op.gives) : "x".repeat(op.size);

@@ -32,8 +32,12 @@ SHORT = function(
     max_runtime_ms=500,
     needs=["checkpoint"],
 )
-DEFERS = function("defers", run("a"), defer("later", "deferred", {"key": event("data.key"), "n": 3}), run("b"), needs=["defer"])
-DEFERRED = function("deferred", run("ran later", gives=event("data.n")), give(var("ran later")), kind="deferred", needs=["defer"])
+DEFERS = function(
+    "defers", run("a"), defer("later", "deferred", {"key": event("data.key"), "n": 3}), run("b"), needs=["defer"]
+)
+DEFERRED = function(
+    "deferred", run("ran later", gives=event("data.n")), give(var("ran later")), kind="deferred", needs=["defer"]
+)
 
 
 @case("Answers", needs=["streaming"])

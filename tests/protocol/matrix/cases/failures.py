@@ -27,7 +27,9 @@ HANDLED = function(
     "with-on-failure",
     run("charge", fails=failing(9, "card refused", kind="non_retriable")),
     on_failure=[
-        note("seen", [event("name"), event("data.error.message"), event("data.event.data.order"), event("data.run_id")]),
+        note(
+            "seen", [event("name"), event("data.error.message"), event("data.event.data.order"), event("data.run_id")]
+        ),
         run("refund"),
     ],
 )

@@ -5,12 +5,22 @@ from tests.protocol.matrix.play import Play
 from tests.protocol.matrix.provider import ANTHROPIC, OPENAI
 from tests.protocol.matrix.script import attempt, event, fetch, give, infer, note, run, var, wrap
 
-FETCHES = function("fetches", fetch("get", "/page"), fetch("post", "/form", {"a": "ä"}), give([var("get"), var("post")]), needs=["fetch"])
+FETCHES = function(
+    "fetches",
+    fetch("get", "/page"),
+    fetch("post", "/form", {"a": "ä"}),
+    give([var("get"), var("post")]),
+    needs=["fetch"],
+)
 FETCHES_ERROR = function("fetches-error", fetch("get", "/teapot"), give(var("get")), needs=["fetch"])
 ASK = {"model": "gpt-4o", "messages": [{"role": "user", "content": "2+2?"}]}
-OPEN = function("infers-openai", infer("ask", "openai", ASK, path="/openai"), run("after"), give(var("ask")), needs=["infer"])
+OPEN = function(
+    "infers-openai", infer("ask", "openai", ASK, path="/openai"), run("after"), give(var("ask")), needs=["infer"]
+)
 CLAUDE = {"model": "claude-3-5-sonnet-latest", "max_tokens": 10, "messages": [{"role": "user", "content": "2+2?"}]}
-ANTHRO = function("infers-anthropic", infer("ask", "anthropic", CLAUDE, path="/anthropic"), give(var("ask")), needs=["infer"])
+ANTHRO = function(
+    "infers-anthropic", infer("ask", "anthropic", CLAUDE, path="/anthropic"), give(var("ask")), needs=["infer"]
+)
 REFUSED = function(
     "infers-refused",
     attempt("error", infer("ask", "openai", ASK, path="/refuses")),

@@ -4,7 +4,9 @@ from tests.protocol.matrix.catalogue import case, function
 from tests.protocol.matrix.play import Play
 from tests.protocol.matrix.script import attempt, failing, give, note, parallel, run, sleep, var
 
-THREE = function("three", run("before"), parallel("all", [run("a")], [run("b")], [run("c")]), run("after"), give(var("all")))
+THREE = function(
+    "three", run("before"), parallel("all", [run("a")], [run("b")], [run("c")]), run("after"), give(var("all"))
+)
 WIDE = function("wide", parallel("all", *([run(f"w{n}", gives=n)] for n in range(40))), give(var("all")))
 CHAINS = function(
     "chains",
@@ -18,7 +20,9 @@ NESTED = function(
     give(var("all")),
 )
 MIXED = function("mixed", parallel("all", [run("work")], [sleep("nap", 1000), run("woken")]), give(var("all")))
-SHAKY = function("shaky-member", parallel("all", [run("a")], [run("b", fails=failing(2))], [run("c")]), give(var("all")))
+SHAKY = function(
+    "shaky-member", parallel("all", [run("a")], [run("b", fails=failing(2))], [run("c")]), give(var("all"))
+)
 FAILED = function(
     "failed-member",
     attempt("error", parallel("all", [run("a")], [run("b", fails=failing(9, "b is broken"))], [run("c")])),
@@ -40,7 +44,9 @@ RACE = function(
     give(var("winner")),
     needs=["race"],
 )
-ROWS = function("group-after-group", parallel("one", [run("a")], [run("b")]), parallel("two", [run("c")], [run("d")]), run("e"))
+ROWS = function(
+    "group-after-group", parallel("one", [run("a")], [run("b")]), parallel("two", [run("c")], [run("d")]), run("e")
+)
 
 
 @case("Parallel steps")

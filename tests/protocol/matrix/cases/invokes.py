@@ -13,7 +13,9 @@ DOUBLES = function(
 )
 FAILS = function("invoked-fails", run("no", fails=failing(9, "child says no", kind="non_retriable")), triggers=[])
 SLOW = function("invoked-slow", sleep("long", 3_600_000), triggers=[])
-CALLS = function("calls", invoke("child", "doubles", value={"n": 21, "key": event("data.key")}), run("after"), give(var("child")))
+CALLS = function(
+    "calls", invoke("child", "doubles", value={"n": 21, "key": event("data.key")}), run("after"), give(var("child"))
+)
 CALLS_OTHER = function(
     "calls-other",
     invoke("child", "doubles", app="@other@", value={"n": 5, "key": "for the other app"}),

@@ -6,7 +6,9 @@ from tests.protocol.matrix.catalogue import case, function
 from tests.protocol.matrix.play import Play
 from tests.protocol.matrix.script import event, give, js, note, run, var
 
-ECHO = function("echo", run("keep", gives=event("data.value")), note("saw", var("keep")), run("after"), give(var("keep")))
+ECHO = function(
+    "echo", run("keep", gives=event("data.value")), note("saw", var("keep")), run("after"), give(var("keep"))
+)
 BIG = function("big", run("big", size=1_000_000), run("after", gives={"$length": "big"}), give(var("after")))
 HUGE = function(
     "large-state",
@@ -16,12 +18,18 @@ HUGE = function(
     give([{"$length": f"mb{n}"} for n in range(6)]),
 )
 NOTHING = function("nothing", run("null", gives={"$null": 1}), note("saw", var("null")), run("after"), give(None))
-UNDEFINED = function("undefined", run("gone", gives=js("undefined")), run("after", gives=[var("gone")]), give(var("after")), needs=["js"])
+UNDEFINED = function(
+    "undefined", run("gone", gives=js("undefined")), run("after", gives=[var("gone")]), give(var("after")), needs=["js"]
+)
 NESTED_UNDEFINED = function(
     "nested-undefined", run("gone", gives={"a": 1, "b": js("undefined")}), run("after"), give(var("gone")), needs=["js"]
 )
-DATE = function("date", run("when", gives={"at": js("date")}), run("after", gives=var("when")), give(var("after")), needs=["js"])
-MINUS_ZERO = function("minus-zero", run("zero", gives=js("negative zero")), run("after"), give(var("zero")), needs=["js"])
+DATE = function(
+    "date", run("when", gives={"at": js("date")}), run("after", gives=var("when")), give(var("after")), needs=["js"]
+)
+MINUS_ZERO = function(
+    "minus-zero", run("zero", gives=js("negative zero")), run("after"), give(var("zero")), needs=["js"]
+)
 NAN = function("nan", run("nan", gives=[js("nan")]), run("after"), give(var("nan")), needs=["js"])
 
 
@@ -35,7 +43,7 @@ async def comes_back(play: Play, value: Any) -> None:
 
 @case("Values")
 async def text_of_every_script_and_sign_comes_back(play: Play) -> None:
-    await comes_back(play, "Größe 東京 عربي 👩‍👩‍👧 \u2028\u2029 \u0001 \\ \" </script> \ufeff 𝔘")
+    await comes_back(play, 'Größe 東京 عربي 👩‍👩‍👧 \u2028\u2029 \u0001 \\ " </script> \ufeff 𝔘')
 
 
 @case("Values")
@@ -65,7 +73,14 @@ async def deep_values_come_back(play: Play) -> None:
 async def values_that_look_like_the_protocols_own_come_back(play: Play) -> None:
     await comes_back(
         play,
-        {"data": {"data": 1}, "error": {"name": "x", "message": "y"}, "op": "StepRun", "id": "a", "steps": {}, "$ref": "#"},
+        {
+            "data": {"data": 1},
+            "error": {"name": "x", "message": "y"},
+            "op": "StepRun",
+            "id": "a",
+            "steps": {},
+            "$ref": "#",
+        },
     )
 
 

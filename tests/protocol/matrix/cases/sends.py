@@ -8,7 +8,9 @@ KEY = event("data.key")
 HEARER = function("hearer", run("heard", gives=event("data.n")), give(event("data.n")))
 SENDS = function(
     "sends",
-    send("tell", {"name": "@@/hearer", "data": {"key": KEY, "n": 1}}, {"name": "@@/hearer", "data": {"key": KEY, "n": 2}}),
+    send(
+        "tell", {"name": "@@/hearer", "data": {"key": KEY, "n": 1}}, {"name": "@@/hearer", "data": {"key": KEY, "n": 2}}
+    ),
     run("shaky", fails=failing(2)),
     give(var("tell")),
 )

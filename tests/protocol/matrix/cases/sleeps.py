@@ -2,14 +2,17 @@
 
 from tests.protocol.matrix.catalogue import case, function
 from tests.protocol.matrix.play import Play
-from tests.protocol.matrix.script import parallel, run, sleep, sleep_until, var, give
+from tests.protocol.matrix.script import give, parallel, run, sleep, sleep_until, var
 
 SLEEPS = function("sleeps", run("before"), sleep("nap", 2000), run("after"))
 UNTIL = function("sleeps-until", run("before"), sleep_until("nap", 2000), run("after"))
 PAST = function("sleeps-until-the-past", run("before"), sleep_until("nap", -60_000), run("after"))
 TWICE = function("sleeps-twice", sleep("nap", 1000), run("between"), sleep("nap", 1000), run("after"))
 TOGETHER = function(
-    "sleeps-together", parallel("both", [sleep("one", 1000)], [sleep("two", 2000)], [run("work")]), run("after"), give(var("after"))
+    "sleeps-together",
+    parallel("both", [sleep("one", 1000)], [sleep("two", 2000)], [run("work")]),
+    run("after"),
+    give(var("after")),
 )
 
 

@@ -4,7 +4,9 @@ from tests.protocol.matrix.catalogue import case, function
 from tests.protocol.matrix.play import Play
 from tests.protocol.matrix.script import event, give, log, note, run, var
 
-ROW = function("row", run("a", gives=1), run("b", gives={"after": var("a")}), run("c"), give([var("a"), var("b"), var("c")]))
+ROW = function(
+    "row", run("a", gives=1), run("b", gives={"after": var("a")}), run("c"), give([var("a"), var("b"), var("c")])
+)
 SAME = function(
     "same-id",
     *(run("again", gives=number, keep=f"again {number}") for number in range(3)),

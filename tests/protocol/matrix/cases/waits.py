@@ -11,7 +11,9 @@ PICKY = function(
     wait("answer", "picky-answer", if_=f"{SAME_KEY} && async.data.grade > 5 && async.data.word in ['yes', 'ja']"),
     give(var("answer")),
 )
-MATCHES = function("waits-match", wait("answer", "match-answer", match="data.key"), give(var("answer")), needs=["match"])
+MATCHES = function(
+    "waits-match", wait("answer", "match-answer", match="data.key"), give(var("answer")), needs=["match"]
+)
 IN_VAIN = function("waits-in-vain", wait("answer", "never", ms=1000), note("saw", var("answer")), give(var("answer")))
 MEANWHILE = function(
     "sends-while-registering",
@@ -27,12 +29,18 @@ TWO = function(
     parallel("both", [wait("one", "shared", if_=SAME_KEY)], [wait("two", "shared", if_=SAME_KEY)], [run("ready")]),
     give(var("both")),
 )
-FIRST_OF = function("waits-in-a-row", wait("one", "row-one", if_=SAME_KEY), wait("two", "row-two", if_=SAME_KEY), give(var("two")))
+FIRST_OF = function(
+    "waits-in-a-row", wait("one", "row-one", if_=SAME_KEY), wait("two", "row-two", if_=SAME_KEY), give(var("two"))
+)
 
 SIGNAL = {"needs": ["signal"]}
 HEARS = function("hears", wait_signal("ring", event("data.signal")), give(var("ring")), **SIGNAL)
-HEARS_LAST = function("hears-last", wait_signal("ring", event("data.signal"), conflict="replace"), give(var("ring")), **SIGNAL)
-HEARS_NOTHING = function("hears-nothing", wait_signal("ring", event("data.signal"), ms=1000), note("saw", var("ring")), **SIGNAL)
+HEARS_LAST = function(
+    "hears-last", wait_signal("ring", event("data.signal"), conflict="replace"), give(var("ring")), **SIGNAL
+)
+HEARS_NOTHING = function(
+    "hears-nothing", wait_signal("ring", event("data.signal"), ms=1000), note("saw", var("ring")), **SIGNAL
+)
 RINGS = function("rings", send_signal("ring", event("data.signal"), {"loud": True}), run("rang"), **SIGNAL)
 
 

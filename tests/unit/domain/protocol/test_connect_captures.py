@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from app.domain.protocol.opcodes import OpCode
-from app.domain.protocol.reply import Failed, Finished, Ops, Reply, read_reply
 from app.domain.protocol.registration import read_registration
+from app.domain.protocol.reply import Failed, Finished, Ops, Reply, read_reply
 from tests.unit.domain.vectors import load
 
 _NOW = datetime(2026, 11, 23, 1, 35, tzinfo=UTC)
