@@ -1,7 +1,7 @@
 """The matrix as tests: each case in each column and mode is one, all of a mode are played at once before the first.
 
-In small size each case is played in signed mode by a few of the columns, taking turns so that every column has its
-share; `STEPWELL_TEST_SIZE=full` plays everything in both modes. `STEPWELL_WRITE_COMPATIBILITY=1` with `-n 0` writes
+In small size each case is played in signed mode by one of the columns, taking turns so that every column has its share;
+`STEPWELL_TEST_SIZE=full` plays everything in both modes. `STEPWELL_WRITE_COMPATIBILITY=1` with `-n 0` writes
 `docs/compatibility.md` from what happened.
 """
 
@@ -34,7 +34,7 @@ def played(
     asked: dict[Mode, list[tuple[str, str]]] = {}
     for item in request.session.items:
         if isinstance(item, pytest.Function) and "played" in item.fixturenames:
-            given = item.callspec.params
+            given: Any = item.callspec.params
             asked.setdefault(given["mode"], []).append((given["column"], given["case"]))
 
     def play(mode: Mode) -> Outcomes:

@@ -153,7 +153,8 @@ class Play:
         """Wait until the app has noted something for a key."""
 
         def is_so() -> bool:
-            return sum(line["what"] == what for line in self.lines(key=key)) >= times
+            found = [line for line in self.lines(key=key) if line["what"] == what]
+            return len(found) >= times
 
         await self._until(is_so, f"{times} x {what}")
 

@@ -1,12 +1,13 @@
 """Flow control: how often, how many at once, in which order."""
 
 from itertools import pairwise
+from typing import Any
 
 from tests.protocol.matrix.catalogue import case, function
 from tests.protocol.matrix.play import Line, Play
 from tests.protocol.matrix.script import event, give, run, sleep, var
 
-FLOW = {"needs": ["flow"]}
+FLOW: dict[str, Any] = {"needs": ["flow"]}
 ALL_N = {"$events": "n"}
 ONE_AT_A_TIME = function(
     "one-at-a-time", run("busy", takes_ms=150), run("busy too", takes_ms=150), concurrency=[{"limit": 1}]

@@ -1,5 +1,7 @@
 """Waits for events and signals."""
 
+from typing import Any
+
 from tests.protocol.matrix.catalogue import case, function
 from tests.protocol.matrix.play import Play
 from tests.protocol.matrix.script import event, give, note, parallel, run, send, send_signal, var, wait, wait_signal
@@ -33,7 +35,7 @@ FIRST_OF = function(
     "waits-in-a-row", wait("one", "row-one", if_=SAME_KEY), wait("two", "row-two", if_=SAME_KEY), give(var("two"))
 )
 
-SIGNAL = {"needs": ["signal"]}
+SIGNAL: dict[str, Any] = {"needs": ["signal"]}
 HEARS = function("hears", wait_signal("ring", event("data.signal")), give(var("ring")), **SIGNAL)
 HEARS_LAST = function(
     "hears-last", wait_signal("ring", event("data.signal"), conflict="replace"), give(var("ring")), **SIGNAL
