@@ -190,5 +190,5 @@ async def a_singleton_that_cancels_gives_way_to_what_comes_later(play: Play) -> 
     (former,) = await play.ends(first)
     await play.until_noted("started", times=2)
 
-    assert former["status"] == "Cancelled"
+    assert former["status"] == "Cancelled", former
     assert [run_["status"] for run_ in await play.runs_of(second)] == ["Running"]
