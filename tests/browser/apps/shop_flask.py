@@ -3,7 +3,7 @@
 A browser test writes this into a folder of its own, starts it, and mends it by giving `COURIER` a value.
 """
 
-import datetime
+import datetime as dt
 from pathlib import Path
 
 import inngest
@@ -36,7 +36,7 @@ def order(ctx: inngest.ContextSync) -> dict[str, str]:
 @client.create_function(fn_id="nap", trigger=inngest.TriggerEvent(event="shop/nap"))
 def nap(ctx: inngest.ContextSync) -> None:
     ctx.step.run("lie-down", lambda: note("lie-down"))
-    ctx.step.sleep("sleep", datetime.timedelta(hours=1))
+    ctx.step.sleep("sleep", dt.timedelta(hours=1))
     ctx.step.run("get-up", lambda: note("get-up"))
 
 
