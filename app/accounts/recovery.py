@@ -86,17 +86,16 @@ async def ask_for_reset(
         to_address = await sessions.count_try(conn, "address", _key("address", email.lower()), window=WINDOW)
         user = await accounts.find_user_by_email(conn, email)
         is_wanted = user is not None and to_address.count <= MOST_PER_ADDRESS
-        token = new_token()
+        token, to = new_token(), user.email if user is not None else email
         # The same rows are written for an address nobody has: its link opens nothing, its letter goes nowhere.
         await mails.insert_link(
             conn,
             token_hash=hash_of_token(token),
             purpose=PURPOSE,
-            email=email,
+            email=to,
             user_id=user.id if user is not None and is_wanted else None,
             lasts=LASTS,
         )
-        to = user.email if user is not None else email
         await outbox.put(conn, sealer, letters.reset_password(to, base_url, token), PURPOSE, is_wanted=is_wanted)
         if user is not None and is_wanted:
             await note_everywhere(conn, user.id, Actor("somebody", None, network), "password.reset_asked")
