@@ -33,7 +33,10 @@ def preference_cookies(site: Site, *, theme: str, time_zone: str, has_shortcuts:
 
 
 async def cookies_of(site: Site, user_id: UserId) -> list[Cookie]:
-    """The preferences of somebody who has just signed in at this browser."""
+    """The preferences of somebody who has just signed in; where they have none, what this browser remembers stays."""
     async with site.ingest.acquire(timeout=2) as conn:
         person = await accounts.find_person(conn, user_id)
-    return preference_cookies(site, theme=person.theme, time_zone=person.time_zone, has_shortcuts=person.has_shortcuts)
+    chosen = preference_cookies(
+        site, theme=person.theme, time_zone=person.time_zone, has_shortcuts=person.has_shortcuts
+    )
+    return [cookie for cookie in chosen if cookie.value]
