@@ -84,6 +84,10 @@ class BadPassword:
     sentence: str
 
 
+class _TakenMeanwhile(Exception):
+    """Somebody else used the invitation up: undo what was begun."""
+
+
 async def invite(
     conn: Connection,
     sealer: Sealer,
@@ -166,16 +170,28 @@ async def join(
         except PasswordRefused as refused:
             return BadPassword(refused.message if password else "Enter a password of at least 12 characters.")
         hashed = await passwords.hash(password)
+    try:
+        return await _join(pool, token, invitation, who=who, name=name, hashed=hashed, network=network)
+    except _TakenMeanwhile:
+        return LinkOver()
+
+
+async def _join(
+    pool: Pool, token: str, invitation: Invitation, *, who: UserId | None, name: str, hashed: str, network: str
+) -> Joined | SignInFirst:
+    """Person, membership and the end of the invitation, all or nothing. Raises `_TakenMeanwhile`."""
     async with pool.acquire(timeout=2) as conn, conn.transaction():
         user = await accounts.find_user_by_email(conn, invitation.email)
         if user is not None and user.id != who:
             return SignInFirst()
+        user_id = user.id if user is not None else UserId(uuid4())
+        if user is None and not await accounts.insert_user(
+            conn, user_id, email=invitation.email, name=name, password_hash=hashed, verified=True
+        ):
+            return SignInFirst()  # Somebody made an account with this address a moment ago.
         used = await members.use_invitation(conn, hash_of_token(token))
         if used is None:
-            return LinkOver()
-        user_id = user.id if user is not None else UserId(uuid4())
-        if user is None:
-            await accounts.insert_user(conn, user_id, email=used.email, name=name, password_hash=hashed, verified=True)
+            raise _TakenMeanwhile
         await accounts.insert_membership(conn, used.account_id, user_id, role=used.role)
         actor = Actor(used.email, user_id, network)
         await audit.insert_entry(

@@ -17,6 +17,7 @@ import msgspec
 
 from app.adapters.mail import Letter, MailFailed, Post
 from app.adapters.sealing import CannotOpen, Sealer
+from app.domain.errors import Outside
 from app.domain.ids import AccountId, EnvironmentId
 from app.domain.scope import Scope
 from app.store import mails
@@ -88,7 +89,7 @@ class PostOffice:
                 await self.deliver()
                 async with self._pool.acquire(timeout=10) as conn:
                     await mails.drop_old(conn, older=_KEPT)
-            except CONNECTION_LOST as error:
+            except (Outside, *CONNECTION_LOST) as error:
                 _log.warning("the outbox waits for the database", extra={"error": type(error).__name__})
             except Exception:  # noqa: BLE001 - one bad letter must not stop the post for good
                 _log.exception("the outbox failed")

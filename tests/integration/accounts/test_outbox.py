@@ -8,10 +8,12 @@ import pytest
 
 from app.accounts import outbox
 from app.accounts.outbox import WAITS, PostOffice
+from app.adapters.arq import BellWorker, JobName, enqueue, open_pool, redis_settings
 from app.adapters.mail import Letter, Post
 from app.adapters.sealing import Sealer
 from app.store.db import Pool
 from tests.smtp_sink import Sink, running_sink
+from workers.jobs import JOBS, POST_OFFICE
 
 SENDER = "no-reply@stepwell.example"
 SECRET = "https://stepwell.example/reset/only-in-the-mail"
@@ -111,3 +113,23 @@ async def test_pages_cannot_read_letters_or_links(page_pool: Pool) -> None:
     for table in ("mails", "link_tokens"):
         with pytest.raises(Exception, match="permission denied"):
             await page_pool.fetch(f"select * from {table}")
+
+
+async def test_a_nudge_has_the_letter_sent_at_once(
+    engine_pool: Pool, sealer: Sealer, sink: Sink, redis_url: str
+) -> None:
+    to = await put(engine_pool, sealer)
+    office = PostOffice(engine_pool, sealer, Post(sink.url, SENDER))
+    worker = BellWorker(JOBS, redis_settings=redis_settings(redis_url), ctx={POST_OFFICE: office})
+    working = asyncio.create_task(worker.main())
+    jobs = open_pool(redis_url)
+    try:
+        assert await enqueue(jobs, JobName.MAIL)
+        async with asyncio.timeout(30):
+            await sink.arrived.wait()
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        await worker.shut(5)
+        await jobs.aclose(close_connection_pool=True)
+    assert sink.letters[0]["To"] == to

@@ -80,8 +80,9 @@ async def test_preferences_are_kept_and_come_back_with_the_next_sign_in(seat: Se
     seat.client.cookies.clear()
     await seat.sign_in()
     page = (await seat.get("/profile")).text
-    assert '<html lang="en" data-theme="dark" data-zone="local" data-keys="off">' in page
+    assert '<html lang="en" data-theme="dark" data-zone="local">' in page
     assert 'value="Ann Lee"' in page
+    assert seat.client.cookies.get("keys") == "off"
     await seat.post("/profile", name="", theme="", time_zone="utc", shortcuts="1")
     assert '<html lang="en">' in (await seat.get("/profile")).text
     assert (await seat.post("/profile", name="x" * 101)).status_code == 422
