@@ -62,9 +62,7 @@ from app.web.pages import (
     start,
 )
 from app.web.pages import runs as run_pages
-from app.web.pages import (
-    settings as settings_pages,
-)
+from app.web.pages import settings as settings_pages
 from app.web.site import Site, provide_site
 from app.web.templates import template_config
 
