@@ -91,6 +91,10 @@ class Settings:
     """Whether this is the hosted service: billing on, private addresses refused whatever else is said."""
     sign_up: str
     """Who may make an organization on the pages: `open` (anybody), `first` (while there is none) or `closed`."""
+    smtp_url: str | None
+    """The mail server, `smtp[s]://[user:password@]host[:port]`; none where Stepwell sends no mail."""
+    mail_from: str
+    """The address, with or without a name, that mails come from."""
     retry_delay: timedelta | None
     """Replaces the retry table, for development and tests; none keeps the table."""
     mode: Mode
@@ -149,6 +153,8 @@ KNOWN: tuple[Known, ...] = (
     Known("STEPWELL_ALLOW_PRIVATE_APPS", "1 or 0", "1 in dev, else 0"),
     Known("STEPWELL_HOSTED", "1 or 0", "0"),
     Known("STEPWELL_SIGN_UP", "one of open, first, closed", "first: until there is an account"),
+    Known("STEPWELL_SMTP_URL", "an smtp:// or smtps:// address of a mail server", "no mail is sent", secret=True),
+    Known("STEPWELL_MAIL_FROM", "an e-mail address, or a name with one in angle brackets", "stepwell@<host>"),
     Known("STEPWELL_RETRY_DELAY_MS", "a whole number of milliseconds from 0 to 86400000", "the retry table"),
     Known("STEPWELL_MODE", "one of dev, up, server (set by the command, not by hand)", "server"),
     Known("STEPWELL_WORKERS", "a whole number from 1 to 64", "half the processor cores, at least 1"),
@@ -185,17 +191,20 @@ def load(environ: Mapping[str, str]) -> Settings:
     port = reader.number("STEPWELL_PORT", 8288, 1, 65535)
     hosted = reader.flag("STEPWELL_HOSTED", False)
     retry_delay_ms = reader.optional_number("STEPWELL_RETRY_DELAY_MS", 0, 86_400_000)
+    base_url = reader.parsed("STEPWELL_BASE_URL", _base_url, default_base_url(host, port))
     settings = Settings(
         database_url=reader.required("DATABASE_URL", _database_url),
         redis_url=reader.required("REDIS_URL", _redis_url),
         secret_key=reader.required("STEPWELL_SECRET_KEY", _secret_key),
-        base_url=reader.parsed("STEPWELL_BASE_URL", _base_url, default_base_url(host, port)),
+        base_url=base_url,
         host=host,
         port=port,
         data_dir=Path(environ.get("STEPWELL_DATA_DIR") or ".stepwell"),
         allow_private_apps=reader.flag("STEPWELL_ALLOW_PRIVATE_APPS", dev) and not hosted,
         hosted=hosted,
         sign_up=reader.choice("STEPWELL_SIGN_UP", ["open", "first", "closed"], "first"),
+        smtp_url=reader.parsed("STEPWELL_SMTP_URL", _smtp_url, "") or None,
+        mail_from=reader.parsed("STEPWELL_MAIL_FROM", _mail_from, f"stepwell@{urlsplit(base_url).hostname}"),
         retry_delay=None if retry_delay_ms is None else timedelta(milliseconds=retry_delay_ms),
         mode=mode,
         workers=reader.number("STEPWELL_WORKERS", default_workers(), 1, 64),
@@ -338,6 +347,21 @@ def _redis_url(text: str) -> str:
     if parts.scheme == "unix" and not parts.path:
         raise ValueError
     if parts.scheme != "unix" and (not parts.hostname or parts.port == 0):
+        raise ValueError
+    return text
+
+
+def _smtp_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"smtp", "smtps"} or not parts.hostname or parts.port == 0 or parts.path.strip("/"):
+        raise ValueError
+    if bool(parts.username) != bool(parts.password) or parts.query or parts.fragment:
+        raise ValueError
+    return text
+
+
+def _mail_from(text: str) -> str:
+    if not re.fullmatch(r"(?:[^<>@\r\n]*<[^<>@\s]+@[^<>@\s]+>|[^<>@\s]+@[^<>@\s]+)", text) or not text.isprintable():
         raise ValueError
     return text
 

@@ -55,12 +55,14 @@ from app.web.pages import (
     functions,
     go,
     overview,
+    recovery,
     run_actions,
     sign_up,
     signing_keys,
     start,
 )
 from app.web.pages import runs as run_pages
+from app.web.pages import settings as settings_pages
 from app.web.site import Site, provide_site
 from app.web.templates import template_config
 
@@ -84,6 +86,8 @@ ROUTERS: tuple[ControllerRouterHandler, ...] = (
     # People.
     auth.ROUTER,
     sign_up.ROUTER,
+    recovery.ROUTER,
+    settings_pages.ROUTER,
     environments.ROUTER,
     event_keys.ROUTER,
     signing_keys.ROUTER,
@@ -195,6 +199,7 @@ def make_site(settings: Settings) -> Site:
             )
         ),
         sign_up=settings.sign_up,
+        sends_mail=settings.smtp_url is not None and not is_dev,
     )
 
 

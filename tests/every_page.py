@@ -56,6 +56,7 @@ _PIECES = (
     "/steps",
     "/progress",
     "/signing/apps",
+    ".csv",
     "/volumes",
     "/vitals",
     "/windows",

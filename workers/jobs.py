@@ -2,11 +2,14 @@
 
 from typing import Any
 
+from app.accounts.outbox import PostOffice
 from app.adapters.arq import JobName, job
 from app.engine.engine import Engine
 
 #: Where the running engine stands in arq's context.
 ENGINE = "engine"
+#: Where the one that sends mails stands.
+POST_OFFICE = "post_office"
 
 
 async def drain(ctx: dict[str, Any]) -> None:
@@ -27,4 +30,15 @@ async def work_off_bulk(ctx: dict[str, Any]) -> None:
     engine.wake_bulk()
 
 
-JOBS = (job(JobName.DRAIN, drain), job(JobName.KEEPER, keep), job(JobName.BULK, work_off_bulk))
+async def send_mail(ctx: dict[str, Any]) -> None:
+    """Send what is in the outbox now instead of within seconds."""
+    post_office: PostOffice = ctx[POST_OFFICE]
+    await post_office.deliver()
+
+
+JOBS = (
+    job(JobName.DRAIN, drain),
+    job(JobName.KEEPER, keep),
+    job(JobName.BULK, work_off_bulk),
+    job(JobName.MAIL, send_mail),
+)

@@ -11,9 +11,11 @@ import signal
 
 import uvloop
 
+from app.accounts.outbox import PostOffice
 from app.accounts.resolve import SigningKeys
 from app.adapters.arq import BellWorker, redis_settings, run_supervised
 from app.adapters.http import AiohttpCaller
+from app.adapters.mail import Post
 from app.adapters.redis import Bell
 from app.adapters.sealing import Sealer
 from app.config import Mode, Settings, load
@@ -24,7 +26,7 @@ from app.engine.engine import Engine, EngineSettings
 from app.logs import configure
 from app.store.db import open_engine_pool
 from app.store.late_pool import LatePool
-from workers.jobs import ENGINE, JOBS
+from workers.jobs import ENGINE, JOBS, POST_OFFICE
 
 log = logging.getLogger(__name__)
 
@@ -73,18 +75,26 @@ async def run(settings: Settings) -> None:
         ),
         sealer,
     )
+    post = Post(settings.smtp_url, settings.mail_from) if settings.smtp_url else None
+    post_office = PostOffice(cold, sealer, post)
     await engine.start()
     arq = asyncio.create_task(
         run_supervised(
-            lambda: BellWorker(JOBS, redis_settings=redis_settings(settings.redis_url), ctx={ENGINE: engine})
+            lambda: BellWorker(
+                JOBS,
+                redis_settings=redis_settings(settings.redis_url),
+                ctx={ENGINE: engine, POST_OFFICE: post_office},
+            )
         )
     )
+    mail = asyncio.create_task(post_office.run())
     log.info("worker ready", extra={"worker_id": str(engine.worker_id), "pid": os.getpid()})
     await stop.wait()
     log.info("worker stops", extra={"in_flight": engine.execute.in_flight})
     arq.cancel()
+    mail.cancel()
     await engine.stop(_GRACE_S)
-    await asyncio.gather(arq, return_exceptions=True)
+    await asyncio.gather(arq, mail, return_exceptions=True)
     await caller.close()
     await bell.close()
     await cold.stop()

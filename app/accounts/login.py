@@ -16,6 +16,7 @@ from datetime import timedelta
 from ipaddress import ip_address, ip_network
 
 from app.accounts.passwords import Passwords
+from app.domain.errors import Bug
 from app.domain.ids import AccountId, UserId
 from app.store import accounts, audit, sessions
 from app.store.db import Connection, Pool
@@ -111,22 +112,73 @@ async def sign_in(
         membership = await _home(conn, user.id)
         if membership is None:
             return WrongLogin()
-        if ended_session is not None:
-            await sessions.delete_session(conn, _hash(ended_session))
-        session_id = secrets.token_urlsafe(32)
-        await sessions.insert_session(
-            conn,
-            id_hash=_hash(session_id),
-            csrf_hash=_hash(csrf_token_of(session_id)),
-            user_id=user.id,
-            account_id=membership.account_id,
-            lasts=ABSOLUTE,
-            network=network,
-            agent=_clipped(agent),
-        )
         actor = audit.Actor(user.email, user.id, network)
-        await audit.insert_entry(conn, membership.account_id, actor, "session.started")
+        session_id = await begin_session(conn, actor, membership.account_id, agent=agent, ended_session=ended_session)
         return SignedIn(session_id, user.id)
+
+
+async def begin_session(
+    conn: Connection, actor: audit.Actor, account_id: AccountId, *, agent: str, ended_session: str | None = None
+) -> str:
+    """Sign in somebody whose right to it was just proven; gives the id for the browser's cookie. The caller commits."""
+    if actor.user_id is None:
+        raise Bug("A session belongs to a person.", account_id=account_id)
+    if ended_session is not None:
+        await sessions.delete_session(conn, _hash(ended_session))
+    session_id = secrets.token_urlsafe(32)
+    await sessions.insert_session(
+        conn,
+        id_hash=_hash(session_id),
+        csrf_hash=_hash(csrf_token_of(session_id)),
+        user_id=actor.user_id,
+        account_id=account_id,
+        lasts=ABSOLUTE,
+        network=actor.network,
+        agent=_clipped(agent),
+    )
+    await audit.insert_entry(conn, account_id, actor, "session.started")
+    return session_id
+
+
+async def switch_account(conn: Connection, session_id: str, account_id: AccountId) -> str | None:
+    """Look at another account from now on, under a new id; none when the session is over. The caller checks membership."""
+    new_id = secrets.token_urlsafe(32)
+    moved = await sessions.move_session(
+        conn,
+        _hash(session_id),
+        new_id_hash=_hash(new_id),
+        csrf_hash=_hash(csrf_token_of(new_id)),
+        account_id=account_id,
+    )
+    return new_id if moved else None
+
+
+async def prove(
+    pool: Pool, passwords: Passwords, user_id: UserId, password: str, *, limits: LoginLimits | None = None
+) -> bool | TooManyTries:
+    """Check the password of somebody who is signed in, before a deed that a borrowed browser must not do."""
+    limits = limits or LoginLimits()
+    key = _hash(f"prove\n{user_id}")
+    async with pool.acquire(timeout=2) as conn, conn.transaction():
+        tries = await sessions.count_try(conn, "address", key, window=limits.window)
+        person = await accounts.find_person(conn, user_id)
+    if tries.count > limits.per_address:
+        return TooManyTries(tries.remaining)
+    if not (await passwords.verify(password, person.password_hash)).right:
+        return False
+    async with pool.acquire(timeout=2) as conn, conn.transaction():
+        await sessions.forget_tries(conn, address=key, network=b"")
+    return True
+
+
+def handle_of(id_hash: bytes) -> str:
+    """What a session is called in lists: says nothing about its id, not even to who reads the database."""
+    return hashlib.sha256(b"handle" + id_hash).hexdigest()[:24]
+
+
+def is_session(id_hash: bytes, session_id: str | None) -> bool:
+    """Whether a listed session is the one with this id."""
+    return session_id is not None and hmac.compare_digest(id_hash, _hash(session_id))
 
 
 async def find_session(pool: Pool, session_id: str) -> Session | None:

@@ -14,11 +14,12 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from app.accounts.api_keys import API_KEY_PREFIX, hash_of_api_key
 from app.accounts.keys import hash_of_event_key, hash_of_token
 from app.adapters.sealing import Sealer
 from app.domain.ids import EnvironmentId
 from app.domain.scope import Scope
-from app.store import keys
+from app.store import api_keys, keys
 from app.store.db import Pool
 
 K = TypeVar("K")
@@ -56,31 +57,45 @@ class EventKeys:
 
 
 class Bearers:
-    """Finds whose signing key a bearer token proves. `anyone` (dev mode) is the scope of every other or no token."""
+    """Finds whose signing key a bearer token proves, or whose API key it is.
+
+    `anyone` (dev mode) is the scope of every other or no token.
+    """
 
     def __init__(self, pool: Pool, *, anyone: Scope | None = None, now: Callable[[], float] = time.monotonic) -> None:
         """Remember where to ask; nothing is read before the first token."""
         self._pool = pool
         self._anyone = anyone
         self._seen: Remembered[bytes, Scope] = Remembered(self._ask, now=now)
+        self._seen_api: Remembered[bytes, Scope] = Remembered(self._ask_api, now=now)
 
-    async def find(self, token: str) -> Scope | None:
-        """Whose token is it: the key's hash or the plain key, with or without `signkey-<label>-` (protocol 4.5)."""
+    async def find(self, token: str, *, takes_api_keys: bool = True) -> Scope | None:
+        """Whose token is it: the key's hash or the plain key, with or without `signkey-<label>-` (protocol 4.5).
+
+        API keys may ask and act on runs; what registers an app's functions does not take them.
+        """
         if self._anyone is not None:
             return self._anyone
         if not token or len(token) > _LONGEST_KEY:
             return None
+        if token.startswith(API_KEY_PREFIX):
+            return await self._seen_api.get(hash_of_api_key(token)) if takes_api_keys else None
         return await self._seen.get(hash_of_token(token))
 
-    async def find_header(self, authorization: str | None) -> Scope | None:
+    async def find_header(self, authorization: str | None, *, takes_api_keys: bool = True) -> Scope | None:
         """The same for a whole `Authorization` header; none when it is missing or of another scheme."""
         scheme, _, token = (authorization or "").partition(" ")
-        return await self.find(token.strip() if scheme.lower() == "bearer" else "")
+        return await self.find(token.strip() if scheme.lower() == "bearer" else "", takes_api_keys=takes_api_keys)
 
     async def _ask(self, token_hash: bytes) -> Scope | None:
         async with self._pool.acquire(timeout=2) as conn:
             found = await keys.find_by_bearer(conn, token_hash)
         return found.scope if found is not None and hmac.compare_digest(found.matched, token_hash) else None
+
+    async def _ask_api(self, secret_hash: bytes) -> Scope | None:
+        async with self._pool.acquire(timeout=2) as conn:
+            found = await api_keys.find_by_api_key(conn, secret_hash)
+        return found.scope if found is not None and hmac.compare_digest(found.matched, secret_hash) else None
 
 
 class SigningKeys:

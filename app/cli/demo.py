@@ -64,6 +64,10 @@ class _Interrupted(Exception):
 @click.option("--exit", "leave", is_flag=True, help="Stop everything when the order is through.")
 def demo(leave: bool) -> None:
     """Run Stepwell with a sample shop, send an order through it, and show where to look."""
+    if not (ROOT / "examples" / "shop").is_dir():
+        raise click.ClickException(
+            "The sample shop comes with a checkout only: `make demo` there. Here, `stepwell up` or `stepwell dev` starts Stepwell."
+        )
     environ = {"STEPWELL_ALLOW_PRIVATE_APPS": "1", **os.environ}
     console, began = Console(highlight=False), time.monotonic()
     console.print("[bold]Stepwell demo[/]  (Ctrl-C ends everything; data is kept)")

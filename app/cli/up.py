@@ -20,7 +20,7 @@ def up(host: str | None, port: int | None) -> None:
     Postgres and Valkey come with Stepwell; DATABASE_URL and REDIS_URL name others.
     """
     house = open_house(_environ(host, port), Mode.UP, "up")
-    run_house(house, lambda: _say_ready(house, "Create the first login and keys with: stepwell bootstrap"))
+    run_house(house, lambda: _say_ready(house, _first_steps(house)))
 
 
 @click.command()
@@ -46,6 +46,19 @@ def _environ(host: str | None, port: int | None) -> dict[str, str]:
     if port is not None:
         environ["STEPWELL_PORT"] = str(port)
     return environ
+
+
+def _first_steps(house: Opened) -> str:
+    settings = house.settings
+    by_hand = "stepwell bootstrap"
+    lines = [
+        f"Create the first login and keys with: {by_hand}"
+        if settings.sign_up == "closed"
+        else f"First time here? Create your account at {settings.base_url}/sign-up  (or with: {by_hand})"
+    ]
+    if not settings.allow_private_apps:
+        lines.append("Apps on this machine or in a private network are called only with STEPWELL_ALLOW_PRIVATE_APPS=1.")
+    return "\n".join(lines)
 
 
 def _say_ready(house: Opened, next_step: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from app.adapters.http import Answer, Caller, CallFailed
+from app.adapters.http import Answer, Caller, CallFailed, parse_url
 from app.domain.limits import SIGNATURE_WINDOW
 from app.domain.protocol.signature import sign
 from app.engine.sync import SyncFailed
@@ -49,6 +49,8 @@ async def find_cause(
     """Ask the app once more and judge. Never raises for anything the app does."""
     if failed.code == "http_unreachable":
         kind = str(failed.details.get("kind", ""))
+        if kind == "app_url_invalid" and _is_only_plain(url):
+            return _PLAIN
         titles = {
             "app_address_blocked": "This address may not be called",
             "app_url_invalid": "This URL cannot be called",
@@ -71,6 +73,22 @@ async def find_cause(
     if failed.code not in {"sig_verification_failed", "http_not_ok"}:
         return Cause(failed.code, "A function's settings are not accepted", failed.message, failed.fix)
     return _judge(await _look(caller, url, keys, server_kind), failed, keys, server_kind, base_url)
+
+
+_PLAIN = Cause(
+    "plain_http",
+    "Only https:// is called from here",
+    "The URL begins with http://, and this installation calls apps over TLS only.",
+    "Give the app's https:// URL, or a tunnel's. If the app runs on this machine or inside your network, whoever runs this installation sets STEPWELL_ALLOW_PRIVATE_APPS=1, which admits http:// and private addresses, and starts Stepwell again.",
+)
+
+
+def _is_only_plain(url: str) -> bool:
+    """Whether there is nothing wrong with a URL but its missing TLS."""
+    try:
+        return parse_url(url, allow_plain=True).scheme == "http"
+    except CallFailed:
+        return False
 
 
 async def _look(caller: Caller, url: str, keys: list[str], server_kind: str) -> Answer | None:

@@ -33,6 +33,19 @@ class User:
 
 
 @dataclass(frozen=True, slots=True)
+class Person:
+    """What somebody's own pages show. `theme` is light, dark or empty (the system's); `time_zone` is utc or local."""
+
+    email: str
+    name: str
+    password_hash: str | None
+    theme: str
+    time_zone: str
+    has_shortcuts: bool
+    password_changed_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class Membership:
     """What one person may do in one account. `role` is owner, admin, member or viewer."""
 
@@ -128,6 +141,38 @@ async def set_password_hash(conn: Connection, user_id: UserId, password_hash: st
         user_id,
         password_hash,
         is_new_password,
+    )
+
+
+async def find_person(conn: Connection, user_id: UserId) -> Person:
+    """How a signed-in person calls themselves and likes to see the pages."""
+    row = await conn.fetchrow(
+        "select email, name, password_hash, theme, time_zone, has_shortcuts, password_changed_at from users where id = $1",
+        user_id,
+    )
+    return Person(*row)
+
+
+async def set_preferences(
+    conn: Connection, user_id: UserId, *, name: str, theme: str, time_zone: str, has_shortcuts: bool
+) -> None:
+    """Change how somebody is called and sees the pages."""
+    await conn.execute(
+        "update users set name = $2, theme = $3, time_zone = $4, has_shortcuts = $5 where id = $1",
+        user_id,
+        name,
+        theme,
+        time_zone,
+        has_shortcuts,
+    )
+
+
+async def set_account_name(conn: Connection, account_id: AccountId, name: str) -> bool:
+    """Rename an account; false when it is called so already. Its slug stays: links point to it."""
+    return bool(
+        await conn.fetchval(
+            "update accounts set name = $2 where id = $1 and name <> $2 returning true", account_id, name
+        )
     )
 
 

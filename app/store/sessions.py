@@ -4,7 +4,7 @@ These tables belong to no account, so row-level security does not cover them: th
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from app.domain.ids import AccountId, UserId
@@ -111,6 +111,45 @@ async def delete_sessions_of(conn: Connection, user_id: UserId, *, but: bytes | 
         "delete from sessions where user_id = $1 and id_hash is distinct from $2 returning 1", user_id, but
     )
     return len(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """One of a person's sessions, as their list of sessions shows it."""
+
+    id_hash: bytes
+    account_name: str
+    created_at: datetime
+    seen_at: datetime
+    network: str
+    agent: str
+
+
+async def list_sessions(conn: Connection, user_id: UserId, *, idle: timedelta) -> list[OpenSession]:
+    """List a person's living sessions, the last used first. Needs `app.user` set, for the names of accounts."""
+    rows = await conn.fetch(
+        "select s.id_hash, coalesce(a.name, ''), s.created_at, s.seen_at, s.network, s.agent from sessions s"
+        " left join accounts a on a.id = s.account_id where s.user_id = $1 and s.expires_at > clock()"
+        " and s.seen_at > clock() - $2::interval order by s.seen_at desc limit 100",
+        user_id,
+        idle,
+    )
+    return [OpenSession(*row) for row in rows]
+
+
+async def move_session(
+    conn: Connection, id_hash: bytes, *, new_id_hash: bytes, csrf_hash: bytes, account_id: AccountId
+) -> bool:
+    """Give a session another id and another account to look at; false when it is over."""
+    return bool(
+        await conn.fetchval(
+            "update sessions set id_hash = $2, csrf_hash = $3, account_id = $4 where id_hash = $1 returning true",
+            id_hash,
+            new_id_hash,
+            csrf_hash,
+            account_id,
+        )
+    )
 
 
 async def is_known_network(conn: Connection, user_id: UserId | None, network: str) -> bool:

@@ -44,6 +44,7 @@ class Site:
     outgoing: Outgoing
     login_limits: LoginLimits = field(default_factory=LoginLimits)
     sign_up: str = "closed"
+    sends_mail: bool = False
 
     @property
     def server_kind(self) -> ServerKind:

@@ -33,6 +33,22 @@ const tick = () => {
 };
 setInterval(tick, 1000);
 
+// Times of day are written in UTC, and say so. Who chose local time in the profile gets them, and their titles, in it.
+const day = { day: 'numeric', month: 'short', year: 'numeric' }, clock = { hour: '2-digit', minute: '2-digit', second: '2-digit', fractionalSecondDigits: 3, hourCycle: 'h23' };
+const told = (at, parts) => new Intl.DateTimeFormat('en-GB', parts).format(at);
+const localise = () => {
+  if (document.documentElement.dataset.zone !== 'local') return;
+  for (const el of document.querySelectorAll('time[datetime]:not([data-local])')) {
+    const at = new Date(el.dateTime);
+    if (Number.isNaN(at.getTime())) continue;
+    el.dataset.local = '';
+    el.title = told(at, { ...day, ...clock, timeZoneName: 'short' });
+    if ('clock' in el.dataset) el.textContent = told(at, el.textContent.includes('UTC') ? { ...clock, timeZoneName: 'short' } : clock);
+  }
+};
+localise();
+document.addEventListener('htmx:after:swap', localise);
+
 // --grow is the distance, in percent of the track, that time has moved since the timeline was drawn.
 const still = matchMedia('(prefers-reduced-motion: reduce)');
 let drawn = 0;

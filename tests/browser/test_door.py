@@ -180,3 +180,58 @@ async def test_an_event_with_bad_data_is_refused_in_place_and_keeps_what_was_typ
     await page.get_by_role("button", name="Send test event").click()
     await expect(page.locator("#data-error")).to_contain_text("This is not JSON.")
     assert await page.get_by_label("Data").input_value() == "{nothing"
+
+
+async def test_local_time_and_the_end_of_single_keys_are_chosen_in_the_profile(browser: Browser, desk: Desk) -> None:
+    context = await browser.new_context(storage_state=desk.state, timezone_id="Asia/Kolkata")
+    page = await context.new_page()
+    await page.goto(desk.url("/settings/audit"))
+    written = page.locator("time[data-clock]").last
+    utc = await written.inner_text()
+    assert utc.endswith("UTC")
+
+    async def choose(zone: str, *, has_keys: bool) -> None:
+        await page.goto(desk.url("/settings/profile"))
+        await page.get_by_label(zone).check()
+        await page.get_by_label("Single-key shortcuts").set_checked(has_keys)
+        await page.get_by_role("button", name="Save").click()
+        await expect(page.get_by_role("status").first).to_contain_text("Saved.")
+
+    async def press_j() -> None:
+        await page.goto(desk.url("/env?q="))
+        await page.locator("#main").focus()
+        await page.keyboard.press("j")
+
+    await choose("Local time of this device", has_keys=False)
+    await page.goto(desk.url("/settings/audit"))
+    await expect(written).to_contain_text("GMT+5:30")
+    minutes = [int(text[:2]) * 60 + int(text[3:5]) for text in (utc, await written.inner_text())]
+    assert (minutes[1] - minutes[0]) % (24 * 60) == 330
+    await press_j()
+    await expect(page.locator("#main")).to_be_focused()
+    await choose("UTC", has_keys=True)
+    await press_j()
+    await expect(page.locator(".tbl .fn a").first).to_be_focused()
+    await context.close()
+
+
+async def test_a_teammate_is_invited_and_joins(browser: Browser, desk: Desk) -> None:
+    context = await browser.new_context(storage_state=desk.state)
+    page = await context.new_page()
+    await page.goto(desk.url("/settings/team"))
+    await page.get_by_label("E-mail address of a teammate").fill("bob@example.com")
+    await page.get_by_label("Role", exact=True).select_option("viewer")
+    await page.get_by_role("button", name="Invite").click()
+    link = await page.locator("#invite-link").inner_text()
+    await context.close()
+    context = await browser.new_context()
+    page = await context.new_page()
+    await page.goto(link)
+    await page.get_by_label("Your name").fill("Bob")
+    await page.get_by_label("Password").fill("another long walk by the sea")
+    await page.get_by_role("button", name="Create the account and join").click()
+    await expect(page.locator("a.env")).to_contain_text("Organization 1")
+    await page.goto(desk.url("/settings/team"))
+    await expect(page.locator("tbody tr", has_text="bob@example.com")).to_contain_text("Viewer")
+    await expect(page.get_by_role("button", name="Invite")).to_have_count(0)
+    await context.close()

@@ -11,7 +11,7 @@ from app.web.site import Site
 
 
 class Unauthenticated(Refused):
-    """The signing key is missing or not known here. Send `Authorization: Bearer <hash of the signing key>`."""
+    """The key is missing or not known here. Send `Authorization: Bearer <API key, or hash of the signing key>`."""
 
     def __init__(self) -> None:
         super().__init__("unauthenticated")
@@ -27,7 +27,7 @@ async def provide_scope(request: Request[Any, Any, Any], site: NamedDependency[S
 
 async def provide_sync_scope(request: Request[Any, Any, Any], site: NamedDependency[Site]) -> Scope:
     """Dependency `tenant_scope` of what registers functions: a branch that is named for the first time is made."""
-    scope = await site.bearers.find_header(request.headers.get("authorization"))
+    scope = await site.bearers.find_header(request.headers.get("authorization"), takes_api_keys=False)
     if scope is None:
         raise Unauthenticated
     return await site.branches.for_sync(scope, request.headers.get("x-inngest-env"))

@@ -4,14 +4,14 @@ import math
 from typing import Any
 
 from litestar import Request, Response, Router, get, post
-from litestar.datastructures import Cookie
 from litestar.di import NamedDependency
 from litestar.response import Redirect, Template
 
 from app.accounts import login, sign_up
-from app.accounts.login import ABSOLUTE, SignedIn, TooManyTries, WrongLogin
+from app.accounts.login import SignedIn, TooManyTries, WrongLogin
 from app.domain.errors import Outside
 from app.store.db import CONNECTION_LOST
+from app.web.cookies import cookies_of, session_cookie
 from app.web.guards import (
     find_principal,
     local_path,
@@ -35,7 +35,7 @@ async def show_login(request: AnyRequest, site: NamedDependency[Site]) -> Respon
     target = local_path(request.query_params.get("next"))
     if await find_principal(request) is not None:
         return Redirect(target, status_code=303)
-    return _form(target, has_sign_up=await _has_sign_up(site))
+    return _form(target, has_sign_up=await _has_sign_up(site), done=request.query_params.get("done", ""))
 
 
 @post("/login", guards=[require_same_origin], request_max_body_size=_LARGEST_FORM_BYTES)
@@ -62,7 +62,8 @@ async def submit_login(request: AnyRequest, site: NamedDependency[Site]) -> Resp
     )
     match outcome:
         case SignedIn():
-            return Redirect(target, status_code=303, cookies=[session_cookie(site, outcome.session_id)])
+            cookies = [session_cookie(site, outcome.session_id), *await cookies_of(site, outcome.user_id)]
+            return Redirect(target, status_code=303, cookies=cookies)
         case WrongLogin():
             return _form(target, email=email, errors={"password": _WRONG}, status=401)
         case TooManyTries():
@@ -81,32 +82,18 @@ async def submit_logout(request: AnyRequest, site: NamedDependency[Site]) -> Res
     return Redirect("/login", status_code=303, cookies=[session_cookie(site, "", max_age=0)])
 
 
-def session_cookie(
-    site: NamedDependency[Site], session_id: str, *, max_age: int = int(ABSOLUTE.total_seconds())
-) -> Cookie:
-    """The cookie that carries a session id: for this host only, out of reach of scripts, `Secure` over TLS."""
-    return Cookie(
-        key=site.cookie_name,
-        value=session_id,
-        path="/",
-        max_age=max_age,
-        secure=site.is_https,
-        httponly=True,
-        samesite="lax",
-    )
-
-
 def _form(
     target: str,
     *,
     email: str = "",
     errors: dict[str, str] | None = None,
     has_sign_up: bool = False,
+    done: str = "",
     status: int = 200,
 ) -> Template:
     return Template(
         "pages/auth/login.html",
-        context={"next": target, "email": email, "errors": errors or {}, "has_sign_up": has_sign_up},
+        context={"next": target, "email": email, "errors": errors or {}, "has_sign_up": has_sign_up, "done": done},
         status_code=status,
         media_type="text/html",
     )

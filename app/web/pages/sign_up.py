@@ -9,11 +9,12 @@ from litestar.response import Redirect, Template
 
 from app.accounts import login, sign_up
 from app.accounts.login import SignedIn
-from app.accounts.sign_up import Closed, Faulty, Founded, Known, TooManySignUps
+from app.accounts.sign_up import Closed, Faulty, Founded, Known, Sent, TooManySignUps
+from app.web.cookies import session_cookie
 from app.web.forms import LARGEST_FORM, Fields
 from app.web.guards import find_principal, network_of, require_same_origin, session_id_of
 from app.web.hx import PRIVATE
-from app.web.pages.auth import session_cookie
+from app.web.letterbox import nudge_post
 from app.web.site import Site
 
 AnyRequest = Request[Any, Any, Any]
@@ -45,8 +46,13 @@ async def submit_sign_up(request: AnyRequest, site: NamedDependency[Site]) -> Re
         **given,
         password=form.secret("password"),
         network=network,
+        base_url=site.base_url,
+        sends_mail=site.sends_mail,
     )
     match outcome:
+        case Sent():
+            nudge_post(site)
+            return _form(given, is_sent=True)
         case Founded():
             return await _signed_in(request, site, given, form, f"/env/{outcome.environment.slug}/start")
         case Known():
@@ -82,11 +88,16 @@ async def _signed_in(
 
 
 def _form(
-    given: dict[str, str], *, errors: dict[str, str] | None = None, is_open: bool = True, status: int = 200
+    given: dict[str, str],
+    *,
+    errors: dict[str, str] | None = None,
+    is_open: bool = True,
+    is_sent: bool = False,
+    status: int = 200,
 ) -> Template:
     return Template(
         "pages/auth/sign_up.html",
-        context={"given": given, "errors": errors or {}, "is_open": is_open},
+        context={"given": given, "errors": errors or {}, "is_open": is_open, "is_sent": is_sent},
         status_code=status,
         headers=PRIVATE,
         media_type="text/html",

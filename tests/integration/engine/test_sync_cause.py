@@ -46,6 +46,7 @@ class App:
     [
         (SyncFailed("http_unreachable", "No.", "", {"kind": "app_unreachable"}), App(), "cloud", "unreachable", "Start the app"),
         (SyncFailed("http_unreachable", "No.", "", {"kind": "app_address_blocked"}), App(), "cloud", "unreachable", "STEPWELL_ALLOW_PRIVATE_APPS"),
+        (SyncFailed("http_unreachable", "No.", "", {"kind": "app_url_invalid"}), App(), "cloud", "plain_http", "STEPWELL_ALLOW_PRIVATE_APPS=1"),
         (SyncFailed("http_not_ok", "404", "", {"status": 404}), App(), "cloud", "not_found", "/api/inngest"),
         (SyncFailed("not_sdk", "No SDK.", "Check that the URL is right."), App(), "cloud", "not_sdk", "Check that the URL"),
         (REFUSED, App(401), "cloud", "wrong_key", "Copy INNGEST_SIGNING_KEY"),
@@ -69,3 +70,10 @@ async def test_every_failure_has_its_cause_and_its_fix(
     assert words in f"{cause.what} {cause.fix}"
     assert cause.title
     assert cause.fix
+
+
+async def test_a_url_that_no_setting_would_admit_is_not_blamed_on_tls() -> None:
+    failed = SyncFailed("http_unreachable", "No.", "", {"kind": "app_url_invalid"})
+    for url in ("http://me:secret@app/api", "ftp://app/api", "app.example.com/api", "http://app:22/api"):
+        cause = await find_cause(App(), url, failed, keys=[KEY], server_kind="cloud", base_url="http://here")
+        assert (cause.code, "Write the whole URL" in cause.fix) == ("unreachable", True)

@@ -1,0 +1,19 @@
+"""Everything about oneself and one's organization: `/settings/…`. One module per tab."""
+
+from litestar import Router
+
+from app.web.guards import require_person
+from app.web.pages.settings import api_keys, audit, organization, profile, security, team
+
+ROUTER = Router(
+    path="/settings",
+    route_handlers=[
+        *profile.HANDLERS,
+        *security.HANDLERS,
+        *team.HANDLERS,
+        *api_keys.HANDLERS,
+        *organization.HANDLERS,
+        *audit.HANDLERS,
+    ],
+    guards=[require_person],
+)
