@@ -220,8 +220,17 @@ select r.id from runs r where r.ended_at is null and (
                   and s.state not in ('completed', 'failed', 'cancelled'))
   or (r.pending > 0) <> (r.group_key is not null))
 
--- COUNTERS-bytes: `state_bytes` is the sum of the memos.
-select r.id from runs r where r.state_bytes <>
+-- COUNTERS-bytes: `state_bytes` counts the events, and the memos, inputs and options of steps. A replay may hold an edited
+-- input that its step then reports, and events may be gone before their run.
+select r.id from runs r join events e on e.environment_id = r.environment_id and e.id = r.event_id
+  and e.received_at = r.event_received_at
+where r.original_run_id is null and r.state_bytes <> octet_length(e.payload)
+  + (select coalesce(sum(octet_length(x.payload)), 0) from run_events v join events x on x.environment_id = v.environment_id
+       and x.id = v.event_id and x.received_at = v.received_at where v.run_id = r.id)
+  + (select coalesce(sum(coalesce(octet_length(s.memo), 0) + coalesce(octet_length(s.input), 0)
+       + coalesce(octet_length(s.opts), 0)), 0) from steps s where s.run_id = r.id)
+union all
+select r.id from runs r where r.original_run_id is not null and r.state_bytes <
   (select coalesce(sum(octet_length(s.memo)), 0) from steps s where s.run_id = r.id and s.memo_order is not null)
 
 -- COUNTERS-versions: The journal knows no version the run has not reached.

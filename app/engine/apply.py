@@ -236,7 +236,7 @@ class _Writer:
             case fx.SaveStep():
                 self.place += 1
                 self.forget_request(effect.step_key)
-                self.bytes += len(effect.memo)
+                self.bytes += fx.state_bytes_of(effect)
                 self.put_step(
                     effect.step_key,
                     effect.kind,
@@ -252,6 +252,7 @@ class _Writer:
                 )
                 self.tell(f"step.{effect.state}", effect.step_key)
             case fx.OpenStep():
+                self.bytes += fx.state_bytes_of(effect)
                 self.put_step(
                     effect.step_key,
                     effect.kind,

@@ -197,7 +197,7 @@ class React:
             await self.resume(run_id, happening)
         made = await self.schedule.create(connection, self.worker_id, plan, rows)
         fresh = [
-            Fresh(new.hot, new.known.function, new.event.ref.received_at)
+            Fresh(new.hot.run.id, new.hot.facts.scope, new.event.payload, new.known.function, new.event.ref.received_at)
             for new in plan.runs
             if must_arm(new.known.function) and new.hot.run.id in made and new.skip is None
         ]

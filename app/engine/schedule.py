@@ -17,7 +17,7 @@ Who is authoritative for what
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -41,6 +41,7 @@ from app.domain.flow.priority import head_start
 from app.domain.ids import (
     EnvironmentId,
     EventId,
+    FunctionId,
     ItemId,
     LaneId,
     LeaseId,
@@ -69,6 +70,7 @@ _FUTURE = timedelta(seconds=2)
 #: How much later a run starts that came while the environment's backlog was full.
 _BACKLOG_DELAY = timedelta(minutes=1)
 _BACKLOG_COUNTED = timedelta(seconds=5)
+_DUPLICATE_CHILD = "the invoked function was started with this event id before; an id starts it once in 24 hours"
 #: Gates whose timer came due, taken in one transaction.
 _DUE = 50
 
@@ -191,13 +193,24 @@ class Schedule:
     async def decide(self, connection: Any, wishes: list[Wish], plan: Plan, now: datetime) -> None:
         """Turn wishes into runs and answers."""
         gated: list[tuple[Wish, Gates]] = []
+        invoked: list[Wish] = []
         for wish in wishes:
             if wish.known.function.is_paused:
                 self._skip(wish, plan, "paused")
             elif wish.known.gates is not None:
                 gated.append((wish, wish.known.gates))
+            elif wish.parent is not None and wish.event.client_id is not None:
+                invoked.append(wish)
             else:
                 plan.runs.append(self.new_run(wish, dedupe_key=wish.event.client_id))
+        if invoked:
+            # Apart, because a parent has to hear now that its child's id was used before.
+            fresh = await _claim_ids(connection, invoked)
+            for n, wish in enumerate(invoked):
+                if n in fresh:
+                    plan.runs.append(self.new_run(wish))
+                else:
+                    _duplicate(wish, plan)
         if gated:
             await self._through_gates(connection, gated, plan, now)
         if any(new.backlog is not None for new in plan.runs):
@@ -210,7 +223,7 @@ class Schedule:
             if n in fresh:
                 passing.append((wish, gates, gates.keys(wish.event.decoded(), is_cron=wish.cron is not None)))
             else:
-                plan.answer(wish.view, wish.event.ref.id, wish.known.id, "duplicate", "same event id")
+                _duplicate(wish, plan)
         states = await hold_gates(connection, passing)
         live = await _live(connection, [s.run_id for s in states.values() if s.kind is GateKind.SINGLETON and s.run_id])
         for wish, gates, keys in passing:
@@ -299,12 +312,13 @@ class Schedule:
         if state is None or state.event is None or state.run_id is None:
             return
         first = await load_event(connection, view.scope.environment_id, state.event)
-        size, run_id = state.size, state.run_id
+        size, run_id, total = state.size, state.run_id, state.bytes
         state.close()
         if first is None:
             return
         new = self.new_run(Wish(first, view, known, _parent_of(first), run_id=run_id, starts_at=state.due_at))
         new.batch_size = size
+        new.hot.run = replace(new.hot.run, state_bytes=total)
         if known.function.is_paused:
             new.skip = "paused"
         plan.runs.append(new)
@@ -414,6 +428,7 @@ class Schedule:
             max_steps=view.limits.steps_per_run,
             max_sleep=view.limits.max_sleep,
             finish_within=known.function.timeouts.finish,
+            state_bytes=len(event.payload),
         )
         run = fold_all(run, begin(run, at=starts_at))
         lanes = known.flow.lanes(view.scope, event.decoded()) if known.flow is not None else None
@@ -466,7 +481,7 @@ class Schedule:
         """Write runs, first items and answers; `done` are the inbox rows that go with them. Returns the runs made."""
         runs = plan.runs
         if any(n.lanes is not None for n in runs):
-            await put_lanes(connection, [(n.hot.facts, n.lanes) for n in runs if n.lanes is not None])
+            await put_lanes(connection, [(n.hot.facts.scope, n.known.id, n.lanes) for n in runs if n.lanes is not None])
         facts = [n.hot.facts for n in runs]
         answers = list(zip(*plan.answers.values(), strict=True)) or [()] * 7
         made = await fetch(
@@ -493,6 +508,7 @@ class Schedule:
             due_at=[n.due_at for n in runs],
             lease_id=[n.lease.lease_id if n.lease else None for n in runs],
             skip=[n.skip for n in runs],
+            state_bytes=[n.hot.run.state_bytes for n in runs],
             note=[n.note or None for n in runs],
             batch_size=[n.batch_size for n in runs],
             cron=[n.cron for n in runs],
@@ -567,25 +583,25 @@ async def put_gates(connection: Any, states: dict[UUID, GateState]) -> None:
     )
 
 
-async def put_lanes(connection: Any, wanted: list[tuple[Facts, Lanes]]) -> None:
+async def put_lanes(connection: Any, wanted: list[tuple[Scope, FunctionId, Lanes]]) -> None:
     """Make the lanes and keys of runs where they are not there yet; existing ones are not locked."""
-    lanes: dict[LaneId, tuple[Facts, Lane]] = {}
-    for facts, found in wanted:
+    lanes: dict[LaneId, tuple[Scope, FunctionId, Lane]] = {}
+    for scope, function_id, found in wanted:
         for lane in found.all:
-            lanes[lane.id] = (facts, lane)
+            lanes[lane.id] = (scope, function_id, lane)
     ordered = [lanes[lane_id] for lane_id in sorted(lanes)]
-    keys = {key.id: (facts, key) for facts, lane in ordered for key in lane.flow_keys}
+    keys = {key.id: (scope, function_id, key) for scope, function_id, lane in ordered for key in lane.flow_keys}
     held = [keys[key_id] for key_id in sorted(keys)]
     await fetch(
         connection,
         named("flow", "make_lanes"),
-        **lane_columns([(f.scope.account_id, f.scope.environment_id, f.function_id, lane) for f, lane in ordered]),
-        key_id=[k.id for _, k in held],
-        key_account=[f.scope.account_id for f, _ in held],
-        key_environment=[f.scope.environment_id for f, _ in held],
-        key_function=[f.function_id for f, _ in held],
-        key_scope=[k.scope for _, k in held],
-        key_text=[k.text for _, k in held],
+        **lane_columns([(s.account_id, s.environment_id, f, lane) for s, f, lane in ordered]),
+        key_id=[k.id for *_, k in held],
+        key_account=[s.account_id for s, *_ in held],
+        key_environment=[s.environment_id for s, *_ in held],
+        key_function=[f for _, f, _ in held],
+        key_scope=[k.scope for *_, k in held],
+        key_text=[k.text for *_, k in held],
     )
 
 
@@ -651,6 +667,13 @@ def _state(row: Any) -> GateState:
         row["size"],
         row["bytes"],
     )
+
+
+def _duplicate(wish: Wish, plan: Plan) -> None:
+    """The event's id has started the function before."""
+    plan.answer(wish.view, wish.event.ref.id, wish.known.id, "duplicate", "same event id")
+    if wish.parent is not None:
+        plan.wakes.append((wish.parent[0], child_refused(wish.parent[1], _DUPLICATE_CHILD)))
 
 
 def _start_item(run_id: RunId) -> ItemId:

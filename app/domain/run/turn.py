@@ -9,7 +9,16 @@ from datetime import datetime, timedelta
 
 from app.domain import limits
 from app.domain.run import errors, keys
-from app.domain.run.effects import Effect, FinishRun, OpenStep, RetryItem, RetryStep, SaveStep, SettleItem
+from app.domain.run.effects import (
+    Effect,
+    FinishRun,
+    OpenStep,
+    RetryItem,
+    RetryStep,
+    SaveStep,
+    SettleItem,
+    state_bytes_of,
+)
 from app.domain.run.fold import Sheet
 from app.domain.run.state import SETTLED, Item, Run, RunStatus, Step, StepState
 
@@ -75,7 +84,7 @@ class Turn:
 
     def open(self, effect: OpenStep) -> bool:
         """Make a step known; False when that ends the run."""
-        if not self._admit(effect.step_key):
+        if not self._admit(effect.step_key) or not self._has_room(effect):
             return False
         self.add(effect)
         return True
@@ -86,9 +95,8 @@ class Turn:
             return False
         if len(effect.memo) > limits.MAX_OUTPUT_BYTES + _WRAPPER:
             return self.fail("output_too_large", "output_too_large", "A step's result is larger than 4 MiB.")
-        if self.sheet.state_bytes + len(effect.memo) > limits.MAX_STATE_BYTES:
-            message = "The state of the run is larger than 32 MiB."
-            return self.fail("state_too_large", "InngestErrStateOverflowed", message)
+        if not self._has_room(effect):
+            return False
         self.settled[effect.step_key] = self.sheet.steps.get(effect.step_key)
         self.add(effect)
         for key in keys.of_step(effect.step_key):
@@ -107,6 +115,12 @@ class Turn:
         """End the run as failed with an error of our own. Returns False, so that a handler can return it."""
         self.finish = FinishRun(RunStatus.FAILED, errors.made_up(name, message), code)
         return False
+
+    def _has_room(self, effect: SaveStep | OpenStep) -> bool:
+        if self.sheet.state_bytes + state_bytes_of(effect) <= limits.MAX_STATE_BYTES:
+            return True
+        message = "The state of the run is larger than 32 MiB."
+        return self.fail("state_too_large", "InngestErrStateOverflowed", message)
 
     def _admit(self, step_key: str) -> bool:
         if step_key in self.sheet.steps or len(self.sheet.steps) < self.run.max_steps:

@@ -80,10 +80,11 @@ with new as materialized (
     :function_version::int[], :lane::uuid[], :max_attempts::int[], :is_quiet::bool[], :event_id::uuid[],
     :event_received_at::timestamptz[], :event_name::text[], :parent_run::uuid[], :parent_step::text[], :dedupe_key::text[],
     :item_id::uuid[], :due_at::timestamptz[], :lease_id::uuid[], :item_lane::uuid[], :skip::text[],
-    :note::text[], :batch_size::int[], :cron::text[], :head_start::interval[])
+    :note::text[], :batch_size::int[], :cron::text[], :head_start::interval[],
+    :state_bytes::bigint[])
     as t (n, run_id, account_id, environment_id, app_id, function_id, function_version, lane_id, max_attempts, is_quiet,
           event_id, event_received_at, event_name, parent_run_id, parent_step_key, dedupe_key, item_id, due_at, lease_id,
-          item_lane, skip, note, batch_size, cron, head_start)
+          item_lane, skip, note, batch_size, cron, head_start, state_bytes)
 ), claimed as (
   insert into dedupe as d (environment_id, function_id, key, account_id, run_id, expires_at)
   select distinct on (environment_id, function_id, dedupe_key)
@@ -97,11 +98,11 @@ with new as materialized (
 ), made as (
   insert into runs (id, account_id, environment_id, app_id, function_id, function_version, lane_id, status, commit_id, is_quiet,
     max_attempts, event_id, event_received_at, event_name, parent_run_id, parent_step_key, queued_at, discoveries,
-    batch_size, cron, ended_at, error_code, error_message)
+    batch_size, cron, ended_at, error_code, error_message, state_bytes)
   select run_id, account_id, environment_id, app_id, function_id, function_version, lane_id,
     case when skip is null then 'queued' else 'skipped' end, :commit_id::uuid,
     is_quiet, max_attempts, event_id, event_received_at, event_name, parent_run_id, parent_step_key, clock(), 1,
-    batch_size, cron, case when skip is not null then clock() end, skip, note
+    batch_size, cron, case when skip is not null then clock() end, skip, note, state_bytes
   from good on conflict (id) do nothing
   returning id
 ), queued as (
