@@ -156,7 +156,7 @@ class React:
         Before the inbox row goes for good: a crash here repeats the wake-ups, and a closed wait ignores them.
         """
         is_done = True
-        for run_id, happening in await waits_ended_by(connection, row):
+        async for run_id, happening in waits_ended_by(connection, row):
             try:
                 await self.resume(run_id, happening)
             except asyncpg.LockNotAvailableError:

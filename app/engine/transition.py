@@ -217,6 +217,7 @@ class Committer:
                     await pause_points.reached("commit.sent", run_ids)
         except CONNECTION_LOST:
             won = await self._read_back(entries, commit_id)
+            await self._take_up(entries, won)
         except asyncpg.DeadlockDetectedError:
             won = {}
         except asyncpg.PostgresError as error:
@@ -327,6 +328,36 @@ class Committer:
                 await asyncio.sleep(0.2)
         found = {row["id"]: Won(row["version"], row["now"]) for row in rows}
         return {n: found[e.run.id] for n, (_, e) in entries.items() if e.run.id in found}
+
+    async def _take_up(self, entries: dict[int, tuple[list[Pending], Entry]], won: dict[int, Won]) -> None:
+        """Runs that were changed again before they could be read back: an item under the lease we gave it proves that the
+        entry was written. Its driver goes on with it; the copy in memory is read again. Takes what it settles out of `entries`.
+        """
+        asked = {n: pair for n, pair in entries.items() if n not in won and pair[1].successors}
+        items = [item for _, entry in asked.values() for item in entry.successors]
+        if not items:
+            return
+        async with self.pool.acquire(timeout=10) as connection:
+            held = await fetch(
+                connection,
+                named("lease", "handed_on"),
+                item_ids=[item.id for item in items],
+                lease_ids=[item.lease_id for item in items],
+                worker=self.worker_id,
+            )
+            alive = {row["id"] for row in held}
+            written = [n for n, (_, entry) in asked.items() if any(item.id in alive for item in entry.successors)]
+            run_ids = [asked[n][1].run.id for n in written]
+            rows = await fetch(connection, named("lease", "load"), run_ids=run_ids, with_memos=True) if run_ids else []
+        fresh = {row["id"]: hot_run(row, self.retry_delay) for row in rows}
+        for n in written:
+            group, entry = entries.pop(n)
+            hot = group[0].hot
+            if (found := fresh.get(hot.run.id)) is not None:
+                hot.run, hot.memos, hot.seen_at = found.run, found.memos, found.seen_at
+            successors = tuple(item for item in entry.successors if item.id in alive)
+            for i, pending in enumerate(group):
+                pending.decide(Decision(True, successors if i == 0 else ()))
 
     def _release(self, groups: list[list[Pending]]) -> None:
         self._open.difference_update({g[0].hot.run.id for g in groups} - self._waited_for)

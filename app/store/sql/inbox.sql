@@ -144,12 +144,13 @@ with new as materialized (
 select id from made
 
 -- name: matching_pauses
--- Open waits that an event of this name may end: by the value they compare with, or without such a value.
+-- Open waits that an event of this name may end, slice by slice: by the value they compare with, or without such a value.
 select p.run_id, p.step_key, p.kind, p.expression, p.match_path, p.match_value, p.requested_at, p.expires_at
 from pauses p
 where p.environment_id = :environment::uuid and p.event_name = :name::text
   and (p.match_path is null or (p.match_path, p.match_value) in (select * from unnest(:paths::text[], :values::text[])))
-limit 10000
+  and (p.run_id, p.step_key) > (:after_run::uuid, :after_step::text)
+order by p.run_id, p.step_key limit :room::int
 
 -- name: pause_paths
 -- The paths that open waits of a name compare by, so that the event's values can be computed once.
@@ -167,10 +168,11 @@ from pauses p where p.rechecked_at is null and p.requested_at < clock() - :older
 order by p.requested_at limit :room::int
 
 -- name: events_since
--- Events of a name received since a wait was asked for.
+-- Events of a name received since a wait was asked for, slice by slice.
 select e.id, e.payload, e.received_at from events e
 where e.environment_id = :environment::uuid and e.name = :name::text and e.received_at >= :since::timestamptz
-order by e.received_at, e.id limit 1000
+  and (e.received_at, e.id) > (:since::timestamptz, :after::uuid)
+order by e.received_at, e.id limit :room::int
 
 -- name: mark_rechecked
 update pauses set rechecked_at = clock() where run_id = :run_id::uuid and step_key = :step_key::text
