@@ -46,6 +46,7 @@ STATUSES: dict[str, int] = {
     "stale_dispatch": 409,
     "name_taken": 409,
     "nothing_failed": 409,
+    "not_started": 409,
     "run_not_ended": 409,
     "state_gone": 410,
     "body_too_large": 413,

@@ -81,3 +81,21 @@ update apps set archived_at = clock() where environment_id = :environment::uuid 
 -- The schedules of apps that are archived.
 delete from schedules s using functions f
 where f.id = s.function_id and f.environment_id = :environment::uuid and f.app_id = any(:apps::uuid[])
+
+-- name: archive_branches
+-- Branches whose last deploy is long ago. The audit log says that nobody did it but time.
+with old as materialized (
+  select v.id from environments v
+  where v.kind = 'branch' and v.parent_id is not null and v.archived_at is null and v.archives_itself
+    and v.used_at < clock() - :after::interval
+    and not exists (select from syncs s where s.environment_id = v.id and s.started_at > clock() - :after::interval
+                      and s.status in ('succeeded', 'unchanged'))
+  order by v.id limit :room::int for no key update skip locked
+), gone as (
+  update environments v set archived_at = clock(), catalogue_version = v.catalogue_version + 1 from old where v.id = old.id
+  returning v.id, v.account_id, v.name
+), told as (
+  insert into audit_log (id, account_id, environment_id, actor, action, object)
+  select gen_random_uuid(), g.account_id, g.id, 'branch', 'environment.archived', g.name from gone g
+)
+select id from gone
