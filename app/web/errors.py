@@ -52,6 +52,8 @@ STATUSES: dict[str, int] = {
     "body_too_large": 413,
     "event_too_large": 413,
     "output_too_large": 413,
+    "state_too_large": 413,
+    "too_many_steps": 413,
     "metadata_too_large": 413,
     "content_encoding_unsupported": 415,
     "host_unknown": 421,

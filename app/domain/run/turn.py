@@ -25,6 +25,7 @@ from app.domain.run.state import SETTLED, Item, Run, RunStatus, Step, StepState
 #: States in which a result reported by the app is news; a timer or an event ends the others.
 _AWAITS_RESULT = frozenset({StepState.PLANNED, StepState.RETRYING})
 
+_WAITS = frozenset({StepState.WAITING, StepState.INVOKING})
 _WRAPPER = len(b'{"error":}')  # what a memo adds to the output the limit is about
 
 
@@ -84,7 +85,7 @@ class Turn:
 
     def open(self, effect: OpenStep) -> bool:
         """Make a step known; False when that ends the run."""
-        if not self._admit(effect.step_key) or not self._has_room(effect):
+        if not self._admit(effect.step_key) or not self._has_room(effect) or not self._may_wait(effect):
             return False
         self.add(effect)
         return True
@@ -115,6 +116,14 @@ class Turn:
         """End the run as failed with an error of our own. Returns False, so that a handler can return it."""
         self.finish = FinishRun(RunStatus.FAILED, errors.made_up(name, message), code)
         return False
+
+    def _may_wait(self, effect: OpenStep) -> bool:
+        most = limits.MAX_OPEN_WAITS_PER_RUN
+        if effect.state not in _WAITS or len(self.sheet.steps) < most:
+            return True
+        if sum(step.state in _WAITS for step in self.sheet.steps.values()) < most:
+            return True
+        return self.fail("too_many_waits", "too_many_waits", f"A run may have {most} open waits at once.")
 
     def _has_room(self, effect: SaveStep | OpenStep) -> bool:
         if self.sheet.state_bytes + state_bytes_of(effect) <= limits.MAX_STATE_BYTES:
