@@ -30,7 +30,8 @@ from app.engine.catalogue import Catalogue, EnvironmentView, KnownFunction
 from app.engine.clock import DatabaseClock
 from app.engine.crons import fire
 from app.engine.hot import HotRun, LeasedItem
-from app.engine.schedule import Plan, Schedule, Wish, parent_of, stored_event
+from app.engine.schedule import Plan, Schedule, Wish
+from app.engine.stored import parent_of, stored_event
 from app.engine.waits import child_refused, waits_ended_by
 from app.store.db import CONNECTION_LOST, Pool
 from app.store.named import fetch, named

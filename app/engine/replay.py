@@ -32,7 +32,7 @@ from app.domain.run import keys
 from app.domain.scope import Scope
 from app.engine.arm import Fresh, arm, must_arm
 from app.engine.catalogue import KnownFunction, known_function
-from app.engine.schedule import put_lanes
+from app.engine.flow_rows import put_lanes
 from app.store.db import Connection, Pool
 from app.store.named import fetch, named
 

@@ -31,7 +31,7 @@ from app.domain.protocol.registration import Registration, read_registration
 from app.domain.protocol.signature import sign, verify_response
 from app.domain.scope import Scope
 from app.engine.crons import put_schedules
-from app.engine.schedule import lane_columns
+from app.engine.flow_rows import lane_columns
 from app.store.db import Pool
 from app.store.named import fetch, named
 
