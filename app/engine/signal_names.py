@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from app.domain.ids import RunId
+from app.domain.protocol.error_object import made_error
 from app.domain.protocol.opcodes import OpCode
 from app.domain.protocol.reply import Failed, Ops
-from app.domain.run import errors
 from app.domain.run.happenings import Happening, Replied
 from app.domain.run.state import Run, StepState
 from app.store.named import fetch, named
@@ -50,7 +50,7 @@ class SignalNames:
             holder = self._waiting.get(key, me)
             if holder != me and not is_replacing:
                 assert isinstance(happening, Replied)
-                failed = Failed(errors.made_up("Error", _CONFLICT), "signal_conflict", no_retry=True, is_fatal=True)
+                failed = Failed(made_error("Error", _CONFLICT), "signal_conflict", no_retry=True, is_fatal=True)
                 return Replied(happening.item_key, failed)
             if holder != me:
                 self._replaced.append(key)

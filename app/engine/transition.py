@@ -29,8 +29,8 @@ from typing import Any
 import asyncpg
 
 from app.domain.ids import RunId, WorkerId
+from app.domain.protocol.error_object import made_error
 from app.domain.protocol.reply import Failed
-from app.domain.run import errors
 from app.domain.run.advance import advance
 from app.domain.run.effects import Effect, Ignore
 from app.domain.run.fold import fold_all
@@ -266,7 +266,7 @@ class Committer:
             if pending.is_refused or pending.lease is None or pending.lease.kind not in CALLS:
                 pending.decide(LOST)
                 continue
-            failed = Failed(errors.made_up("Error", _UNWRITABLE), "unwritable", no_retry=True, is_fatal=True)
+            failed = Failed(made_error("Error", _UNWRITABLE), "unwritable", no_retry=True, is_fatal=True)
             pending.happening, pending.is_refused = Replied(pending.lease.key, failed), True
             self._queue.append(pending)
             self._wake.set()

@@ -16,7 +16,7 @@ import msgspec
 from app.domain import canonical
 from app.domain.ids import RunId
 from app.domain.matching import wait_matches, wait_value
-from app.domain.run.errors import as_memo, made_up
+from app.domain.protocol.error_object import as_memo, made_error
 from app.domain.run.happenings import CancelRequested, Happening, Resumed
 from app.store.named import fetch, named
 
@@ -122,7 +122,7 @@ def _of_child(step_key: str, payload: str) -> Happening:
 
 def child_refused(step_key: str, message: str) -> Resumed:
     """What a parent is told of a child that never ran or never finished: an error it can catch (protocol 14.4)."""
-    return Resumed(step_key, as_memo(made_up("Error", message)), is_error=True)
+    return Resumed(step_key, as_memo(made_error("Error", message)), is_error=True)
 
 
 def _as_memo(error: bytes) -> bytes:

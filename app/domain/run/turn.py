@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from app.domain import limits
-from app.domain.run import errors, keys
+from app.domain.protocol.error_object import made_error
+from app.domain.run import keys
 from app.domain.run.effects import (
     Effect,
     FinishRun,
@@ -114,7 +115,7 @@ class Turn:
 
     def fail(self, code: str, name: str, message: str) -> bool:
         """End the run as failed with an error of our own. Returns False, so that a handler can return it."""
-        self.finish = FinishRun(RunStatus.FAILED, errors.made_up(name, message), code)
+        self.finish = FinishRun(RunStatus.FAILED, made_error(name, message), code)
         return False
 
     def _may_wait(self, effect: OpenStep) -> bool:
