@@ -17,6 +17,7 @@ from litestar.types import ASGIApp, ControllerRouterHandler
 from app.accounts.bootstrap import DEV_SCOPE, ensure_dev_tenant
 from app.accounts.branches import Branches
 from app.accounts.passwords import Passwords
+from app.accounts.plans import Plans
 from app.accounts.resolve import Bearers, EventKeys, SigningKeys
 from app.adapters.arq import open_pool as open_jobs
 from app.adapters.outgoing import Outgoing
@@ -191,6 +192,7 @@ def make_site(settings: Settings) -> Site:
         clock=clock,
         catalogue=Catalogue(ingest, signing_keys.of),
         branches=Branches(ingest),
+        plans=Plans(ingest),
         outgoing=Outgoing(
             gate_around(
                 listens_at=(settings.host, settings.port),

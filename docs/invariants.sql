@@ -59,10 +59,11 @@ select h.run_id, h.kind from history h
 join history t on t.run_id = h.run_id and t.kind in ('run.completed', 'run.failed', 'run.cancelled')
 where (h.version, h.position) > (t.version, t.position) and h.kind <> 'late'
 
--- I9-events: One finish event at most for each run.
-select environment_id, payload::json -> 'data' ->> 'run_id' as run from events
+-- I9-events: One finish event at most for each run. Its id is the last key of the data; operators for JSON would refuse
+-- payloads that hold an escaped NUL.
+select environment_id, substring(payload from '.*"run_id":"([0-9A-Z]{26})"') as run from events
 where source = 'internal' and name = 'inngest/function.finished'
-group by environment_id, payload::json -> 'data' ->> 'run_id' having count(*) > 1
+group by environment_id, substring(payload from '.*"run_id":"([0-9A-Z]{26})"') having count(*) > 1
 
 -- I10: Every unfinished run has work, or a wait whose timeout is work.
 select r.id from runs r where r.status in ('queued', 'running')
@@ -220,8 +221,17 @@ select r.id from runs r where r.ended_at is null and (
                   and s.state not in ('completed', 'failed', 'cancelled'))
   or (r.pending > 0) <> (r.group_key is not null))
 
--- COUNTERS-bytes: `state_bytes` is the sum of the memos.
-select r.id from runs r where r.state_bytes <>
+-- COUNTERS-bytes: `state_bytes` counts the events, and the memos, inputs and options of steps. A replay may hold an edited
+-- input that its step then reports, and events may be gone before their run.
+select r.id from runs r join events e on e.environment_id = r.environment_id and e.id = r.event_id
+  and e.received_at = r.event_received_at
+where r.original_run_id is null and r.state_bytes <> octet_length(e.payload)
+  + (select coalesce(sum(octet_length(x.payload)), 0) from run_events v join events x on x.environment_id = v.environment_id
+       and x.id = v.event_id and x.received_at = v.received_at where v.run_id = r.id)
+  + (select coalesce(sum(coalesce(octet_length(s.memo), 0) + coalesce(octet_length(s.input), 0)
+       + coalesce(octet_length(s.opts), 0)), 0) from steps s where s.run_id = r.id)
+union all
+select r.id from runs r where r.original_run_id is not null and r.state_bytes <
   (select coalesce(sum(octet_length(s.memo)), 0) from steps s where s.run_id = r.id and s.memo_order is not null)
 
 -- COUNTERS-versions: The journal knows no version the run has not reached.

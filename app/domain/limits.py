@@ -93,7 +93,7 @@ MAX_EXPRESSION_BYTES: Final = 4 * KIB  #: refused before parsing
 class PlanLimits:
     """What an account may use. None means no bound of the plan's own; the module's ceilings still hold.
 
-    `event_rate` and `event_burst` are events per second and environment; `backlog` the waiting items of an environment
+    `event_rate` and `event_burst` are events per second and environment; `api_rate` the requests of one key per minute; `backlog` the waiting items of an environment
     above which new runs start later (nothing is dropped); `concurrency` the calls in flight of the account.
     """
 
@@ -101,6 +101,7 @@ class PlanLimits:
     event_bytes: int
     event_rate: int | None
     event_burst: int | None
+    api_rate: int | None
     backlog: int | None
     concurrency: int | None
     steps_per_run: int
@@ -119,6 +120,7 @@ PLANS: Final[dict[str, PlanLimits]] = {
         event_bytes=MAX_EVENT_BYTES,
         event_rate=None,
         event_burst=None,
+        api_rate=None,
         backlog=None,
         concurrency=None,
         steps_per_run=DEFAULT_STEPS_PER_RUN,
@@ -134,6 +136,7 @@ PLANS: Final[dict[str, PlanLimits]] = {
         event_bytes=DEFAULT_EVENT_BYTES,
         event_rate=100,
         event_burst=200,
+        api_rate=600,
         backlog=100_000,
         concurrency=5,
         steps_per_run=DEFAULT_STEPS_PER_RUN,
@@ -149,6 +152,7 @@ PLANS: Final[dict[str, PlanLimits]] = {
         event_bytes=MAX_EVENT_BYTES,
         event_rate=1_000,
         event_burst=2_000,
+        api_rate=600,
         backlog=1_000_000,
         concurrency=100,
         steps_per_run=MAX_STEPS_PER_RUN,

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import assert_never
+from typing import Any, assert_never
 
 import msgspec
 
@@ -81,7 +81,7 @@ class _Writer:
         self.bytes = 0
         self.starts = False
         self.finish: fx.FinishRun | None = None
-        self.steps: dict[str, tuple[object, ...]] = {}
+        self.steps: dict[str, tuple[Any, ...]] = {}
         self.items: list[fx.EnqueueItem] = []
         self.pauses: list[tuple[object, ...]] = []
         self.requests: list[tuple[object, ...]] = []
@@ -236,7 +236,7 @@ class _Writer:
             case fx.SaveStep():
                 self.place += 1
                 self.forget_request(effect.step_key)
-                self.bytes += len(effect.memo)
+                self.bytes += fx.state_bytes_of(effect)
                 self.put_step(
                     effect.step_key,
                     effect.kind,
@@ -252,6 +252,7 @@ class _Writer:
                 )
                 self.tell(f"step.{effect.state}", effect.step_key)
             case fx.OpenStep():
+                self.bytes += fx.state_bytes_of(effect)
                 self.put_step(
                     effect.step_key,
                     effect.kind,
@@ -327,21 +328,14 @@ class _Writer:
         opts: bytes | None,
         error: bytes | None,
     ) -> None:
-        """One row per step and entry: a statement may touch a row once, so the later state wins."""
-        self.steps[key] = (
-            self.place,
-            key,
-            str(kind),
-            name,
-            step_type,
-            state,
-            is_member,
-            is_race,
-            _str(memo),
-            _str(inp),
-            _str(opts),
-            _str(error),
-        )
+        """One row per step and entry: a statement may touch a row once, so the later state wins. What only the earlier one
+        knew is kept, as the statement keeps what the row knew.
+        """
+        texts: tuple[str | None, ...] = (_str(inp), _str(opts), _str(error))
+        if (before := self.steps.get(key)) is not None:
+            name, step_type = name or before[3], step_type or before[4]
+            texts = tuple(new if new is not None else old for new, old in zip(texts, before[9:], strict=True))
+        self.steps[key] = (self.place, key, str(kind), name, step_type, state, is_member, is_race, _str(memo), *texts)
 
     def forget_request(self, step_key: str) -> None:
         """A gateway step is settled: what it asked for goes, and the credentials in it."""

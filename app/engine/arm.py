@@ -17,11 +17,11 @@ from typing import Any
 
 from app.domain.expressions import ExpressionRefused
 from app.domain.function import Function
-from app.domain.ids import FunctionId, LaneId, derive_item_id, derive_uuid, to_ulid
+from app.domain.ids import FunctionId, LaneId, RunId, derive_item_id, derive_uuid, to_ulid
 from app.domain.matching import stored_wait
 from app.domain.run import keys
+from app.domain.scope import Scope
 from app.domain.settings import CancelRule
-from app.engine.hot import HotRun
 from app.store.named import fetch, named
 
 log = logging.getLogger(__name__)
@@ -32,9 +32,11 @@ _LANE = "\x01deadlines"
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """A run that was just made; `received_at` is when the event that started it came in."""
+    """A run that was just made of `event`; `received_at` is when that came in, or when somebody asked for the run."""
 
-    hot: HotRun
+    run_id: RunId
+    scope: Scope
+    event: bytes
     function: Function
     received_at: datetime
 
@@ -56,11 +58,11 @@ async def arm(connection: Any, fresh: Sequence[Fresh]) -> bool:
         await fetch(
             connection,
             named("cancel", "set_deadlines"),
-            run_id=[one.hot.run.id for one in timed],
-            account=[one.hot.facts.scope.account_id for one in timed],
-            environment=[one.hot.facts.scope.environment_id for one in timed],
+            run_id=[one.run_id for one in timed],
+            account=[one.scope.account_id for one in timed],
+            environment=[one.scope.environment_id for one in timed],
             function=[one.function.id for one in timed],
-            item_id=[derive_item_id(one.hot.run.id, keys.START_TIMEOUT) for one in timed],
+            item_id=[derive_item_id(one.run_id, keys.START_TIMEOUT) for one in timed],
             lane_id=[deadline_lane(one.function.id) for one in timed],
             start_by=[
                 one.received_at + one.function.timeouts.start if one.function.timeouts.start else None for one in timed
@@ -78,25 +80,24 @@ def deadline_lane(function_id: FunctionId) -> LaneId:
 
 def _rules(one: Fresh) -> list[tuple[Any, ...]]:
     rows: list[tuple[Any, ...]] = []
-    facts = one.hot.facts
     for number, rule in enumerate(one.function.cancel):
         expression = path = value = None
         if rule.expression:
             try:
-                bound = stored_wait(rule.expression, facts.event)
+                bound = stored_wait(rule.expression, one.event)
             except ExpressionRefused:
                 # Registration refuses these; a rule that cannot be judged cancels nothing.
-                log.warning("cancel rule left out", extra={"run_id": to_ulid(one.hot.run.id), "rule": number})
+                log.warning("cancel rule left out", extra={"run_id": to_ulid(one.run_id), "rule": number})
                 continue
             if bound.never:
                 continue
             expression, path, value = bound.expression, bound.path, bound.value
         rows.append(
             (
-                one.hot.run.id,
+                one.run_id,
                 keys.cancel(number),
-                facts.scope.account_id,
-                facts.scope.environment_id,
+                one.scope.account_id,
+                one.scope.environment_id,
                 rule.event,
                 expression,
                 path,

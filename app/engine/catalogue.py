@@ -106,7 +106,7 @@ class Catalogue:
         plan = plan_of(environment["plan"])
         functions: dict[FunctionId, KnownFunction] = {}
         for row in rows:
-            known = _known(row, plan)
+            known = known_function(row, plan)
             functions[known.id] = known
             if known.flow is not None and known.flow.takes_slots:
                 self._limited.add(known.id)
@@ -132,7 +132,8 @@ class Catalogue:
         )
 
 
-def _known(row: Any, plan: PlanLimits) -> KnownFunction:
+def known_function(row: Any, plan: PlanLimits) -> KnownFunction:
+    """A function from a row of `of_environment` (sql/functions.sql), under the limits of its account's plan."""
     function = function_of(
         read_stored(row["config"].encode()),
         id=row["id"],

@@ -17,15 +17,13 @@ from typing import Any
 import asyncpg
 
 from app.domain.ids import ItemId, RunId
-from app.domain.run.advance import advance
-from app.domain.run.effects import Ignore
 from app.domain.run.happenings import Happening
 from app.domain.scope import Scope
 from app.engine import pause_points
 from app.engine.apply import Entry, write
 from app.engine.clock import DatabaseClock
-from app.engine.hot import HotRun, hot_run
-from app.engine.transition import ItemMoved, RunEnded, RunUnknown, change_run
+from app.engine.hot import HotRun
+from app.engine.transition import ItemMoved, RunEnded, RunUnknown, change_run, judged
 from app.store.commit import Batch, commit
 from app.store.db import CONNECTION_LOST, Pool
 from app.store.named import fetch, named
@@ -173,18 +171,15 @@ class Changes:
 
     def _decide(self, asked: _Asked, row: Any, fences: dict[Any, int]) -> Entry | Exception:
         """The entry of one request; with `after` set when there is nothing to write; or why not."""
-        if row["environment_id"] != asked.scope.environment_id:
-            return RunUnknown(asked.run_id)
-        hot = hot_run(row, self.retry_delay)
-        if hot.run.is_ended:
-            return RunEnded(asked.run_id)
-        if asked.item is not None:
-            item_id, fence = asked.item
-            if item_id not in fences or (fence is not None and fences[item_id] != fence):
-                return ItemMoved(asked.run_id)
-        what = asked.happening(hot)
-        effects = [] if what is None else advance(hot.run, what, self.clock.now())
-        entry = Entry(hot.run, hot.facts, effects)
-        if not effects or all(isinstance(effect, Ignore) for effect in effects):
-            entry.after = hot.run
-        return entry
+        try:
+            return judged(
+                row,
+                asked.happening,
+                clock=self.clock,
+                retry_delay=self.retry_delay,
+                item=asked.item,
+                fences=fences,
+                scope=asked.scope,
+            )
+        except (RunUnknown, RunEnded, ItemMoved) as refused:
+            return refused

@@ -22,7 +22,8 @@ from app.domain.protocol.function_config import FunctionConfig
 from app.domain.scope import Scope
 from app.engine import pause_points
 from app.engine.catalogue import EnvironmentView
-from app.engine.schedule import Plan, Schedule, Stored, Wish
+from app.engine.schedule import Plan, Schedule, Wish
+from app.engine.stored import Stored
 from app.store.named import fetch, named
 
 #: Name of the event that a cron's run gets (protocol 6).

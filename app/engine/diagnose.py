@@ -4,22 +4,19 @@ Two requests that run no function: introspection (a signed GET) and the trust pr
 signed too). Nothing is written. Comes from pages and the command line.
 """
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-import msgspec
-
 from app.adapters.http import Answer, Caller, CallFailed
 from app.domain.protocol.addresses import normalise_url
-from app.domain.protocol.signature import hash_key, refuses_signature, sign, strip_prefix, verify_response
+from app.domain.protocol.signature import hash_key, refuses_signature, strip_prefix
+from app.engine.probes import introspect, proves_key, said_in
 
 _PATIENCE_S = 10.0
 #: TypeScript SDKs show only the beginning of a hash.
 _SHORTEST_HASH = 12
-_MOST_BYTES = 256 * 1024
 
 
 class KeyState(StrEnum):
@@ -71,7 +68,7 @@ async def check_app(
     """
     found = AppCheck(normalise_url(url))
     try:
-        answer, used = await _introspect(caller, found.url, keys, server_kind)
+        answer, used = await introspect(caller, found.url, keys, server_kind, _PATIENCE_S)
     except CallFailed as failure:
         return replace(
             found, problem=failure.message, fix="Start the app, and check that the URL can be reached from Stepwell."
@@ -82,44 +79,11 @@ async def check_app(
     return _judged(found, server_kind, is_signed=bool(keys))
 
 
-async def _introspect(caller: Caller, url: str, keys: list[str], server_kind: str) -> tuple[Answer, str | None]:
-    """The first answer that is no refusal, and the key it was asked with."""
-    headers = {"x-inngest-server-kind": server_kind}
-
-    async def ask() -> Answer:
-        return await caller.call("GET", url, headers=headers, body=b"", timeout_s=_PATIENCE_S, max_body=_MOST_BYTES)
-
-    if not keys:
-        return await ask(), None
-    refused: Answer | None = None
-    for key in keys:
-        headers["x-inngest-signature"] = sign(key, b"", int(time.time()))
-        answer = await ask()
-        if not refuses_signature(answer.status, answer.headers):
-            return answer, key
-        refused = refused or answer
-    assert refused is not None
-    return refused, None
-
-
 async def _is_trusted(caller: Caller, url: str, keys: list[str], server_kind: str) -> bool:
-    target = url + ("&" if "?" in url else "?") + "probe=trust"
     for key in keys:
-        now = int(time.time())
-        headers = {
-            "content-type": "application/json",
-            "x-inngest-server-kind": server_kind,
-            "x-inngest-signature": sign(key, b"{}", now),
-        }
-        try:
-            answer = await caller.call(
-                "POST", target, headers=headers, body=b"{}", timeout_s=_PATIENCE_S, max_body=_MOST_BYTES
-            )
-        except CallFailed:
-            return False
-        signature = answer.headers.get("x-inngest-signature")
-        if answer.status == 200 and signature and verify_response(signature, answer.body, keys=[key], now=now):
-            return True
+        proven = await proves_key(caller, url, key, server_kind, _PATIENCE_S)
+        if proven is not False:
+            return bool(proven)
     return False
 
 
@@ -133,7 +97,7 @@ def _read(
         return found
     if refuses_signature(answer.status, answer.headers):
         return replace(found, mode="cloud", signing_key=KeyState.INCORRECT)
-    said = _object(answer.body)
+    said = said_in(answer.body)
     count = said.get("function_count")
     return replace(
         found,
@@ -178,11 +142,3 @@ def _judged(found: AppCheck, server_kind: str, *, is_signed: bool) -> AppCheck:
         problem = "The app sends events with a key that is not one of this environment."
         fix = "Set INNGEST_EVENT_KEY of the app to an event key of this environment."
     return replace(found, problem=problem, fix=fix)
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -36,7 +36,7 @@ from app.engine.clock import DatabaseClock
 from app.engine.dispatch import Dispatch
 from app.engine.execute import Execute
 from app.engine.gateway import Gateway
-from app.engine.keepers import cron, expire, merge, orders, recheck, rescue, sweep, tidy
+from app.engine.keepers import branches, cron, expire, merge, orders, recheck, rescue, sweep, tidy
 from app.engine.queue import lease
 from app.engine.react import React, Reacted
 from app.engine.transition import Committer, RunEnded, RunUnknown, change_run
@@ -409,6 +409,7 @@ class Engine:
                     last_housekeeping = loop.time()
                     await expire.run_once(self.cold_pool)
                     await tidy.run_once(self.cold_pool)
+                    await branches.run_once(self.cold_pool)
                 if loop.time() - last_merge > _MERGE_S:
                     last_merge = loop.time()
                     await merge.run_once(self.cold_pool)

@@ -30,7 +30,8 @@ from app.engine.catalogue import Catalogue, EnvironmentView, KnownFunction
 from app.engine.clock import DatabaseClock
 from app.engine.crons import fire
 from app.engine.hot import HotRun, LeasedItem
-from app.engine.schedule import Plan, Schedule, Wish, parent_of, stored_event
+from app.engine.schedule import Plan, Schedule, Wish
+from app.engine.stored import parent_of, stored_event
 from app.engine.waits import child_refused, waits_ended_by
 from app.store.db import CONNECTION_LOST, Pool
 from app.store.named import fetch, named
@@ -156,7 +157,7 @@ class React:
         Before the inbox row goes for good: a crash here repeats the wake-ups, and a closed wait ignores them.
         """
         is_done = True
-        for run_id, happening in await waits_ended_by(connection, row):
+        async for run_id, happening in waits_ended_by(connection, row):
             try:
                 await self.resume(run_id, happening)
             except asyncpg.LockNotAvailableError:
@@ -197,7 +198,7 @@ class React:
             await self.resume(run_id, happening)
         made = await self.schedule.create(connection, self.worker_id, plan, rows)
         fresh = [
-            Fresh(new.hot, new.known.function, new.event.ref.received_at)
+            Fresh(new.hot.run.id, new.hot.facts.scope, new.event.payload, new.known.function, new.event.ref.received_at)
             for new in plan.runs
             if must_arm(new.known.function) and new.hot.run.id in made and new.skip is None
         ]

@@ -5,8 +5,9 @@
 
 Completed steps are copied as rows, so retention of the original never takes them away, in the same memo order without
 gaps; the app replays them as it does after any other call and runs the first step it has no memo of. The plan flag and
-the request version start afresh: the app's first answer sets both. The new run waits in the lane of the original, so
-limits hold for it; gates (rate limit, debounce, idempotency) do not, because somebody asked for it.
+the request version start afresh: the app's first answer sets both. The new run is held by the function as it is now: it
+waits in the lanes its event gives today (limits, throttle, priority), its cancel rules and timeouts count from now. Gates
+(rate limit, debounce, idempotency) do not hold for it, because somebody asked for it.
 
 Both directions are readable: `runs.original_run_id`, and the index over it.
 """
@@ -24,11 +25,14 @@ import msgspec
 from app.domain import canonical
 from app.domain.errors import Refused
 from app.domain.event import with_data
+from app.domain.flow.priority import head_start
 from app.domain.ids import RunId, derive_item_id, derive_run_id, millis, to_ulid, ulid_of
-from app.domain.limits import MAX_OUTPUT_BYTES, PLANS
-from app.domain.protocol.function_config import read_stored
+from app.domain.limits import MAX_OUTPUT_BYTES, PLANS, plan_of
 from app.domain.run import keys
 from app.domain.scope import Scope
+from app.engine.arm import Fresh, arm, must_arm
+from app.engine.catalogue import KnownFunction, known_function
+from app.engine.flow_rows import put_lanes
 from app.store.db import Connection, Pool
 from app.store.named import fetch, named
 
@@ -102,9 +106,15 @@ async def replay(
         new_id = derive_run_id(
             original["function_id"], b"replay:" + (cause or uuid.uuid4().bytes), at or original["now"]
         )
-        event = None if data is None else await _edited_event(connection, scope, original, data)
+        own = None if data is None else await _edited_event(connection, scope, original, data)
+        event = original["event"].encode() if own is None else own[1]
+        known, decoded = await _function(connection, scope, original), msgspec.json.decode(event)
+        lanes = known.flow.lanes(scope, decoded) if known.flow is not None else None
+        if lanes is not None:
+            await put_lanes(connection, [(scope, known.id, lanes)])
+        priority = known.flow.priority if known.flow is not None else None
         detail = {"replayed_from": to_ulid(run_id), "from_step": kept.target or from_step, "kept": len(kept.keys)}
-        await fetch(
+        made = await fetch(
             connection,
             named("replay", "create"),
             **_of(scope),
@@ -112,15 +122,26 @@ async def replay(
             run_id=new_id,
             item_id=derive_item_id(new_id, keys.START),
             commit_id=uuid.uuid4(),
-            max_attempts=read_stored(original["config"].encode()).retries + 1,
+            max_attempts=known.function.max_attempts,
+            lane=lanes.run.id if lanes is not None else known.lane_id,
+            item_lane=(lanes.first or lanes.run).id if lanes is not None else known.lane_id,
+            head_start=head_start(priority, decoded) if priority is not None else None,
             keep=kept.keys,
             edited=kept.target if edited else None,
             input=edited,
-            event=None if event is None else event[0],
-            payload=None if event is None else event[1].decode(),
+            event=None if own is None else own[0],
+            payload=None if own is None else own[1].decode(),
             detail=msgspec.json.encode(detail).decode(),
         )
+        if made and must_arm(known.function):
+            # What came in since the transaction began is found by the second look, which the keeper takes.
+            await arm(connection, [Fresh(new_id, scope, event, known.function, original["now"])])
     return new_id
+
+
+async def _function(connection: Connection, scope: Scope, original: Any) -> KnownFunction:
+    rows = await fetch(connection, named("replay", "function"), **_of(scope), function=original["function_id"])
+    return known_function(rows[0], plan_of(rows[0]["plan"]))
 
 
 async def replays_of(connection: Connection, scope: Scope, run_id: RunId) -> list[RunId]:
@@ -138,7 +159,7 @@ def _check(original: Any) -> None:
         raise ReplayRefused("function_removed", "The function is not there any more: sync an app that has it.")
     if original["paused_at"] is not None:
         raise ReplayRefused("function_paused", "The function is paused: resume it first.")
-    if not original["has_event"]:
+    if original["event"] is None:
         raise ReplayRefused("state_gone", "The events of the run are not kept any more.")
 
 

@@ -17,17 +17,13 @@ Who is authoritative for what
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-import msgspec
-
-from app.domain.event import INVOKED
 from app.domain.flow.gates import (
     Arrival,
-    EventRef,
     GateKind,
     Gates,
     GateState,
@@ -35,8 +31,7 @@ from app.domain.flow.gates import (
     Outcome,
     Verdict,
 )
-from app.domain.flow.keys import shown
-from app.domain.flow.lanes import Lane, Lanes
+from app.domain.flow.lanes import Lanes
 from app.domain.flow.priority import head_start
 from app.domain.ids import (
     EnvironmentId,
@@ -48,8 +43,6 @@ from app.domain.ids import (
     WorkerId,
     derive_item_id,
     derive_run_id,
-    millis,
-    parse_ulid,
     to_ulid,
 )
 from app.domain.run.begin import begin
@@ -59,56 +52,21 @@ from app.domain.run.state import ItemKind, RetryPolicy, Run
 from app.domain.scope import Scope
 from app.engine.catalogue import EnvironmentView, KnownFunction
 from app.engine.clock import DatabaseClock
+from app.engine.flow_rows import gate_state, hold_gates, join_batches, live_runs, put_gates, put_lanes
 from app.engine.hot import Facts, HotRun, LeasedItem
 from app.engine.lifecycle import FAILED, FINISHED
+from app.engine.stored import Stored, load_event, parent_of_run
 from app.engine.waits import child_refused
 from app.store.named import fetch, named
 
-#: An event dated this far ahead delays the start of its runs (feature-semantics A1, FutureAtLimit).
-_FUTURE = timedelta(seconds=2)
 #: How much later a run starts that came while the environment's backlog was full.
 _BACKLOG_DELAY = timedelta(minutes=1)
 _BACKLOG_COUNTED = timedelta(seconds=5)
+_DUPLICATE_CHILD = "the invoked function was started with this event id before; an id starts it once in 24 hours"
 #: Gates whose timer came due, taken in one transaction.
 _DUE = 50
 
 Wake = tuple[RunId, Happening]
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """An event as it lies in the store. `decoded` parses the payload once, for all who ask."""
-
-    ref: EventRef
-    name: str
-    ts: int
-    client_id: str | None
-    payload: bytes
-    decoded: Callable[[], dict[str, Any]]
-
-    @property
-    def first_time(self) -> datetime | None:
-        """When a run of it may start, if it is dated into the future."""
-        ahead = self.ts - millis(self.ref.received_at)
-        return (
-            None
-            if ahead <= _FUTURE // timedelta(milliseconds=1)
-            else self.ref.received_at + timedelta(milliseconds=ahead)
-        )
-
-
-def stored_event(row: Any) -> Stored:
-    """The event of a claimed row."""
-    payload: bytes = row["payload"].encode()
-    kept: list[dict[str, Any]] = []
-
-    def decoded() -> dict[str, Any]:
-        if not kept:
-            kept.append(msgspec.json.decode(payload))
-        return kept[0]
-
-    ref = EventRef(row["event_id"], row["received_at"])
-    return Stored(ref, row["name"], row["ts"], row["client_id"], payload, decoded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,13 +149,24 @@ class Schedule:
     async def decide(self, connection: Any, wishes: list[Wish], plan: Plan, now: datetime) -> None:
         """Turn wishes into runs and answers."""
         gated: list[tuple[Wish, Gates]] = []
+        invoked: list[Wish] = []
         for wish in wishes:
             if wish.known.function.is_paused:
                 self._skip(wish, plan, "paused")
             elif wish.known.gates is not None:
                 gated.append((wish, wish.known.gates))
+            elif wish.parent is not None and wish.event.client_id is not None:
+                invoked.append(wish)
             else:
                 plan.runs.append(self.new_run(wish, dedupe_key=wish.event.client_id))
+        if invoked:
+            # Apart, because a parent has to hear now that its child's id was used before.
+            fresh = await _claim_ids(connection, invoked)
+            for n, wish in enumerate(invoked):
+                if n in fresh:
+                    plan.runs.append(self.new_run(wish))
+                else:
+                    _duplicate(wish, plan)
         if gated:
             await self._through_gates(connection, gated, plan, now)
         if any(new.backlog is not None for new in plan.runs):
@@ -210,12 +179,14 @@ class Schedule:
             if n in fresh:
                 passing.append((wish, gates, gates.keys(wish.event.decoded(), is_cron=wish.cron is not None)))
             else:
-                plan.answer(wish.view, wish.event.ref.id, wish.known.id, "duplicate", "same event id")
-        states = await hold_gates(connection, passing)
-        live = await _live(connection, [s.run_id for s in states.values() if s.kind is GateKind.SINGLETON and s.run_id])
+                _duplicate(wish, plan)
+        states = await hold_gates(connection, [(w.view.scope, w.known.id, keys) for w, _, keys in passing])
+        live = await live_runs(
+            connection, [s.run_id for s in states.values() if s.kind is GateKind.SINGLETON and s.run_id]
+        )
         for wish, gates, keys in passing:
             await self._pass(connection, wish, gates, keys, states, live, plan, now)
-        await _join_batches(connection, plan)
+        await join_batches(connection, plan.joined)
         await put_gates(connection, states)
 
     async def _pass(
@@ -299,12 +270,13 @@ class Schedule:
         if state is None or state.event is None or state.run_id is None:
             return
         first = await load_event(connection, view.scope.environment_id, state.event)
-        size, run_id = state.size, state.run_id
+        size, run_id, total = state.size, state.run_id, state.bytes
         state.close()
         if first is None:
             return
-        new = self.new_run(Wish(first, view, known, _parent_of(first), run_id=run_id, starts_at=state.due_at))
+        new = self.new_run(Wish(first, view, known, parent_of_run(first), run_id=run_id, starts_at=state.due_at))
         new.batch_size = size
+        new.hot.run = replace(new.hot.run, state_bytes=total)
         if known.function.is_paused:
             new.skip = "paused"
         plan.runs.append(new)
@@ -321,7 +293,7 @@ class Schedule:
         states: dict[UUID, GateState] = {}
         singletons: list[tuple[Wish, Gates, Keys]] = []
         for row in rows:
-            state = _state(row)
+            state = gate_state(row)
             states[state.id] = state
             view = await view_of(row)
             known = view.functions.get(row["function_id"])
@@ -345,7 +317,7 @@ class Schedule:
             if event is None:
                 continue
             run_id = derive_run_id(known.id, b"debounce" + event.ref.id.bytes, due_at)
-            wish = Wish(event, view, known, _parent_of(event), run_id=run_id)
+            wish = Wish(event, view, known, parent_of_run(event), run_id=run_id)
             plan.answer(view, event.ref.id, known.id, "debounced", f"ran for {gathered} events", run_id)
             if known.function.is_paused:
                 self._skip(wish, plan, "paused")
@@ -355,8 +327,8 @@ class Schedule:
                 keys = known.gates.keys(event.decoded())
                 singletons.append((wish, known.gates, keys.only(GateKind.SINGLETON)))
         if singletons:
-            held = await hold_gates(connection, singletons)
-            live = await _live(connection, [s.run_id for s in held.values() if s.run_id])
+            held = await hold_gates(connection, [(w.view.scope, w.known.id, keys) for w, _, keys in singletons])
+            live = await live_runs(connection, [s.run_id for s in held.values() if s.run_id])
             for wish, gates, keys in singletons:
                 assert wish.run_id is not None
                 verdict = gates.take_place(keys, held, wish.run_id, live)
@@ -414,6 +386,7 @@ class Schedule:
             max_steps=view.limits.steps_per_run,
             max_sleep=view.limits.max_sleep,
             finish_within=known.function.timeouts.finish,
+            state_bytes=len(event.payload),
         )
         run = fold_all(run, begin(run, at=starts_at))
         lanes = known.flow.lanes(view.scope, event.decoded()) if known.flow is not None else None
@@ -466,7 +439,7 @@ class Schedule:
         """Write runs, first items and answers; `done` are the inbox rows that go with them. Returns the runs made."""
         runs = plan.runs
         if any(n.lanes is not None for n in runs):
-            await put_lanes(connection, [(n.hot.facts, n.lanes) for n in runs if n.lanes is not None])
+            await put_lanes(connection, [(n.hot.facts.scope, n.known.id, n.lanes) for n in runs if n.lanes is not None])
         facts = [n.hot.facts for n in runs]
         answers = list(zip(*plan.answers.values(), strict=True)) or [()] * 7
         made = await fetch(
@@ -493,6 +466,7 @@ class Schedule:
             due_at=[n.due_at for n in runs],
             lease_id=[n.lease.lease_id if n.lease else None for n in runs],
             skip=[n.skip for n in runs],
+            state_bytes=[n.hot.run.state_bytes for n in runs],
             note=[n.note or None for n in runs],
             batch_size=[n.batch_size for n in runs],
             cron=[n.cron for n in runs],
@@ -510,97 +484,6 @@ class Schedule:
             done_event=[r["event_id"] for r in done],
         )
         return {row["id"] for row in made}
-
-
-async def load_event(connection: Any, environment_id: UUID, ref: EventRef) -> Stored | None:
-    """A stored event; None when its day is no longer kept."""
-    rows = await fetch(
-        connection, named("flow", "event"), environment=environment_id, event=ref.id, received_at=ref.received_at
-    )
-    return stored_event(rows[0]) if rows else None
-
-
-async def hold_gates(connection: Any, wanted: list[tuple[Wish, Gates, Keys]]) -> dict[UUID, GateState]:
-    """Lock the rows of gates, in the order of their ids; missing ones are made first."""
-    rows: dict[UUID, tuple[Any, ...]] = {}
-    for wish, _, keys in wanted:
-        for kind, row_id, key in keys:
-            scope = wish.view.scope
-            rows[row_id] = (row_id, scope.account_id, scope.environment_id, wish.known.id, str(kind), shown(key))
-    states: dict[UUID, GateState] = {}
-    while len(states) < len(rows):  # a row may be tidied away between the two statements
-        missing = [rows[row_id] for row_id in sorted(rows)]
-        columns = list(zip(*missing, strict=True))
-        await fetch(
-            connection,
-            named("flow", "make_gates"),
-            id=columns[0],
-            account=columns[1],
-            environment=columns[2],
-            function=columns[3],
-            kind=columns[4],
-            key=columns[5],
-        )
-        for row in await fetch(connection, named("flow", "hold_gates"), ids=list(rows)):
-            states[row["id"]] = _state(row)
-    return states
-
-
-async def put_gates(connection: Any, states: dict[UUID, GateState]) -> None:
-    """Write the changed rows back."""
-    changed = [s for s in states.values() if s.is_changed]
-    if not changed:
-        return
-    await fetch(
-        connection,
-        named("flow", "put_gates"),
-        id=[s.id for s in changed],
-        tat=[s.tat for s in changed],
-        run=[s.run_id for s in changed],
-        event=[s.event.id if s.event else None for s in changed],
-        event_received_at=[s.event.received_at if s.event else None for s in changed],
-        event_ts=[s.event_ts for s in changed],
-        opened_at=[s.opened_at for s in changed],
-        due_at=[s.due_at for s in changed],
-        size=[s.size for s in changed],
-        bytes=[s.bytes for s in changed],
-    )
-
-
-async def put_lanes(connection: Any, wanted: list[tuple[Facts, Lanes]]) -> None:
-    """Make the lanes and keys of runs where they are not there yet; existing ones are not locked."""
-    lanes: dict[LaneId, tuple[Facts, Lane]] = {}
-    for facts, found in wanted:
-        for lane in found.all:
-            lanes[lane.id] = (facts, lane)
-    ordered = [lanes[lane_id] for lane_id in sorted(lanes)]
-    keys = {key.id: (facts, key) for facts, lane in ordered for key in lane.flow_keys}
-    held = [keys[key_id] for key_id in sorted(keys)]
-    await fetch(
-        connection,
-        named("flow", "make_lanes"),
-        **lane_columns([(f.scope.account_id, f.scope.environment_id, f.function_id, lane) for f, lane in ordered]),
-        key_id=[k.id for _, k in held],
-        key_account=[f.scope.account_id for f, _ in held],
-        key_environment=[f.scope.environment_id for f, _ in held],
-        key_function=[f.function_id for f, _ in held],
-        key_scope=[k.scope for _, k in held],
-        key_text=[k.text for _, k in held],
-    )
-
-
-def lane_columns(lanes: list[tuple[UUID, UUID, UUID, Lane]]) -> dict[str, Any]:
-    """The columns of lanes for `make_lanes`; arrays of arrays travel as text, `,` between the ids."""
-    return {
-        "lane_id": [lane.id for *_, lane in lanes],
-        "account": [account for account, *_ in lanes],
-        "environment": [environment for _, environment, *_ in lanes],
-        "function": [function for _, _, function, _ in lanes],
-        "lane_key": [lane.key for *_, lane in lanes],
-        "lane_flow_keys": [",".join(str(k.id) for k in lane.flow_keys) for *_, lane in lanes],
-        "lane_limits": [",".join(str(k.limit_id) for k in lane.flow_keys) for *_, lane in lanes],
-        "is_ranked": [lane.is_ranked for *_, lane in lanes],
-    }
 
 
 async def _claim_ids(connection: Any, wishes: list[Wish]) -> set[int]:
@@ -622,35 +505,11 @@ async def _claim_ids(connection: Any, wishes: list[Wish]) -> set[int]:
     return fresh | {row["n"] for row in rows}
 
 
-async def _live(connection: Any, run_ids: list[RunId]) -> set[RunId]:
-    """Those of the runs that are not over; asked after their gates are held."""
-    if not run_ids:
-        return set()
-    return {row["id"] for row in await fetch(connection, named("flow", "live_runs"), ids=run_ids)}
-
-
-async def _join_batches(connection: Any, plan: Plan) -> None:
-    if plan.joined:
-        columns = list(zip(*plan.joined, strict=True))
-        names = ("run", "position", "account", "environment", "event", "received_at")
-        await fetch(connection, named("flow", "join_batches"), **dict(zip(names, columns, strict=True)))
-
-
-def _state(row: Any) -> GateState:
-    event = EventRef(row["event_id"], row["event_received_at"]) if row["event_id"] is not None else None
-    return GateState(
-        row["id"],
-        GateKind(row["kind"]),
-        row["key"],
-        row["tat"],
-        row["run_id"],
-        event,
-        row["event_ts"],
-        row["opened_at"],
-        row["due_at"],
-        row["size"],
-        row["bytes"],
-    )
+def _duplicate(wish: Wish, plan: Plan) -> None:
+    """The event's id has started the function before."""
+    plan.answer(wish.view, wish.event.ref.id, wish.known.id, "duplicate", "same event id")
+    if wish.parent is not None:
+        plan.wakes.append((wish.parent[0], child_refused(wish.parent[1], _DUPLICATE_CHILD)))
 
 
 def _start_item(run_id: RunId) -> ItemId:
@@ -661,19 +520,3 @@ def _item_lane(new: NewRun) -> LaneId:
     if new.lanes is None:
         return new.known.lane_id
     return (new.lanes.first or new.lanes.run).id
-
-
-def _parent_of(event: Stored) -> tuple[RunId, str] | None:
-    """The step that waits for a run of this event, if it was published by an invoke."""
-    return parent_of(event.decoded()) if event.name == INVOKED else None
-
-
-def parent_of(event: dict[str, Any]) -> tuple[RunId, str] | None:
-    """`{run}.{step}` of the invoke that published the event; None for invokes by API."""
-    meta = event["data"].get("_inngest")
-    correlation = meta.get("correlation_id") if isinstance(meta, dict) else None
-    if not isinstance(correlation, str):
-        return None
-    run_text, _, step_key = correlation.partition(".")
-    run_id = parse_ulid(run_text)
-    return (RunId(run_id), step_key) if run_id and step_key else None

@@ -26,12 +26,12 @@ from app.domain.ids import AppId, FunctionId, derive_uuid
 from app.domain.limits import PLANS
 from app.domain.protocol.addresses import normalise_url, same_place
 from app.domain.protocol.config_fields import Checks
-from app.domain.protocol.function_config import FunctionConfig
+from app.domain.protocol.function_config import FunctionConfig, placeless
 from app.domain.protocol.registration import Registration, read_registration
 from app.domain.protocol.signature import sign, verify_response
 from app.domain.scope import Scope
 from app.engine.crons import put_schedules
-from app.engine.schedule import lane_columns
+from app.engine.flow_rows import lane_columns
 from app.store.db import Pool
 from app.store.named import fetch, named
 
@@ -85,14 +85,23 @@ def checks() -> Checks:
     return Checks(expression=expression, cron=cron)
 
 
-async def register(pool: Pool, scope: Scope, registration: Registration, *, kind: str, force: bool = False) -> Synced:
+async def register(
+    pool: Pool,
+    scope: Scope,
+    registration: Registration,
+    *,
+    kind: str,
+    force: bool = False,
+    deploy_id: str | None = None,
+) -> Synced:
     """Write what an app registered, in one transaction; one sync of an environment at a time.
 
-    Functions it no longer has are archived; their runs go on until a call says otherwise. Raises RegistrationRefused
-    (`slug_taken`) when another app of the environment has one of the slugs.
+    Functions it no longer has are archived; their runs go on until a call says otherwise. `deploy_id` is what we, or who
+    else asked for the sync, named it by. Raises RegistrationRefused (`slug_taken`) when another app of the environment
+    has one of the slugs.
     """
     app_id = AppId(derive_uuid("app", scope.environment_id.bytes, registration.app_name))
-    sync_id = uuid.uuid4()
+    sync_id = _sync_id(scope, deploy_id)
     sdk = f"{registration.sdk_language}:v{registration.sdk_version}" if registration.sdk_language else ""
     tell: dict[str, Any] = {
         "id": sync_id,
@@ -169,6 +178,11 @@ async def register(pool: Pool, scope: Scope, registration: Registration, *, kind
     return Synced(sync_id, app_id, True, tuple(added), tuple(changed), tuple(gone), warnings)
 
 
+def _sync_id(scope: Scope, deploy_id: str | None) -> UUID:
+    """The id of a sync: of the name it was asked for by, so that who asked finds what became of it."""
+    return derive_uuid("sync", scope.environment_id.bytes, deploy_id) if deploy_id else uuid.uuid4()
+
+
 def function_id_of(scope: Scope, slug: str) -> FunctionId:
     """The id of a function: computed, so that it survives being removed and coming back."""
     return FunctionId(derive_uuid("function", scope.environment_id.bytes, slug))
@@ -231,11 +245,13 @@ async def _put_flow(connection: Any, scope: Scope, configs: list[FunctionConfig]
 
 
 def _is_well(app: Any, registration: Registration) -> bool:
-    return bool(app["error_code"] is None and app["archived_at"] is None and app["url"] == registration.url)
+    is_there = same_place(app["url"]) == same_place(registration.url)
+    return bool(app["error_code"] is None and app["archived_at"] is None and is_there)
 
 
 def _differs(row: Any, config: FunctionConfig) -> bool:
-    return bool(row["config"] != config.raw.decode() or row["url"] != config.url)
+    is_same = placeless(row["config"].encode(), row["url"]) == placeless(config.raw, config.url)
+    return not is_same or same_place(row["url"]) != same_place(config.url)
 
 
 async def sync_app(
@@ -259,27 +275,38 @@ async def sync_app(
     return done
 
 
-async def register_body(pool: Pool, scope: Scope, body: bytes) -> Synced:
-    """Read and register what an app posted. Raises RegistrationRefused, after the failure was kept."""
+async def register_body(pool: Pool, scope: Scope, body: bytes, deploy_id: str | None = None) -> Synced:
+    """Read and register what an app posted, with the `deployId` it echoes. Raises RegistrationRefused, after the failure
+    was kept.
+    """
     registration: Registration | None = None
     try:
         registration = read_registration(body, checks=checks())
-        return await register(pool, scope, registration, kind="out_of_band")
+        return await register(pool, scope, registration, kind="out_of_band", deploy_id=deploy_id)
     except RegistrationRefused as refused:
         failed = SyncFailed(refused.code, refused.message, FIX_FUNCTIONS, refused.details)
         url, name = (registration.url, registration.app_name) if registration else place_of(body)
         if refused.code != "env_archived":
-            await tell_failed(pool, scope, failed, url=url, kind="out_of_band", app_name=name)
+            await tell_failed(pool, scope, failed, url=url, kind="out_of_band", app_name=name, deploy_id=deploy_id)
         raise
 
 
-async def tell_failed(pool: Pool, scope: Scope, failed: SyncFailed, *, url: str, kind: str, app_name: str = "") -> None:
+async def tell_failed(
+    pool: Pool,
+    scope: Scope,
+    failed: SyncFailed,
+    *,
+    url: str,
+    kind: str,
+    app_name: str = "",
+    deploy_id: str | None = None,
+) -> None:
     """Keep a failed sync with its code, cause and fix; the app that lives there or has the name shows it too."""
     async with pool.acquire(timeout=5) as connection:
         await fetch(
             connection,
             named("sync", "tell_failed"),
-            id=uuid.uuid4(),
+            id=_sync_id(scope, deploy_id),
             account=scope.account_id,
             environment=scope.environment_id,
             app_name=app_name,
@@ -300,6 +327,8 @@ async def remove_app(pool: Pool, scope: Scope, url: str) -> int:
         ids = [row["id"] for row in rows if same_place(row["url"]) == place]
         if ids:
             await fetch(connection, named("sync", "archive_apps"), environment=scope.environment_id, ids=ids)
+            # As for a function that is removed: due times nobody will run are owed no answers. A sync brings them back.
+            await fetch(connection, named("sync", "drop_schedules_of"), environment=scope.environment_id, apps=ids)
             await fetch(connection, named("functions", "raise_version"), environment=scope.environment_id)
     return len(ids)
 
@@ -325,6 +354,8 @@ async def _ask(
     on_step: Callable[[str], None],
 ) -> Synced | SyncFailed:
     began = await _now(pool)
+    deploy_id = str(uuid.uuid4())
+    target = f"{normalise_url(url)}{'&' if '?' in normalise_url(url) else '?'}deployId={deploy_id}"
     body = b'{"url":' + msgspec.json.encode(url) + b"}"
     headers = {
         "content-type": "application/json",
@@ -332,7 +363,7 @@ async def _ask(
         "x-inngest-sync-kind": "in_band",
     }
     try:
-        answer = await _put(caller, url, headers, body, keys)
+        answer = await _put(caller, target, headers, body, keys)
     except CallFailed as failure:
         return SyncFailed(
             "http_unreachable",
@@ -363,7 +394,7 @@ async def _ask(
         )
     if answer.headers.get("x-inngest-sync-kind") == "in_band" and answer.status == 200:
         return await _in_band(pool, scope, url, answer, keys, on_step)
-    return await _out_of_band(pool, scope, answer, began)
+    return await _out_of_band(pool, scope, url, deploy_id, answer, began)
 
 
 async def _put(caller: Caller, url: str, headers: dict[str, str], body: bytes, keys: list[str]) -> Answer:
@@ -401,16 +432,24 @@ async def _in_band(
     return synced
 
 
-async def _out_of_band(pool: Pool, scope: Scope, answer: Answer, began: datetime) -> Synced | SyncFailed:
+async def _out_of_band(
+    pool: Pool, scope: Scope, url: str, deploy_id: str, answer: Answer, began: datetime
+) -> Synced | SyncFailed:
+    """What the app's own post brought. It is known by the `deployId` that SDKs echo (protocol 7.1); where one does not, by
+    the address: other apps of the environment may sync at the same time.
+    """
+    sync_id, place = _sync_id(scope, deploy_id), same_place(url)
     deadline = time.monotonic() + (_PATIENCE_S if answer.status < 300 else 1.0)
     while True:
         async with pool.acquire(timeout=5) as connection:
             rows = await fetch(connection, named("sync", "latest"), environment=scope.environment_id, since=began)
-        if rows and rows[0]["status"] == "failed":
-            failed = rows[0]
-            return SyncFailed(failed["error_code"], failed["error"], failed["fix"] or FIX_FUNCTIONS, is_told=True)
-        if rows and rows[0]["app_id"]:
-            return Synced(rows[0]["id"], rows[0]["app_id"], rows[0]["status"] == "succeeded")
+        found = next((row for row in rows if row["id"] == sync_id), None) or next(
+            (row for row in rows if same_place(row["url"]) == place), None
+        )
+        if found is not None and found["status"] == "failed":
+            return SyncFailed(found["error_code"], found["error"], found["fix"] or FIX_FUNCTIONS, is_told=True)
+        if found is not None and found["app_id"]:
+            return Synced(found["id"], found["app_id"], found["status"] == "succeeded")
         if time.monotonic() > deadline:
             return SyncFailed(
                 "http_not_ok",

@@ -8,17 +8,13 @@ import re
 import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any
-
-import msgspec
 
 from app.adapters.http import Answer, Caller, CallFailed, parse_url
 from app.domain.limits import SIGNATURE_WINDOW
-from app.domain.protocol.signature import sign
+from app.engine.probes import introspect, said_in
 from app.engine.sync import SyncFailed
 
 _PATIENCE_S = 5.0
-_MOST_BYTES = 64 * 1024
 #: The oldest lines of each SDK whose calls our protocol tests cover.
 _OLDEST = {"js": (3, 0), "py": (0, 5), "go": (0, 14)}
 _SDK = re.compile(r"(?:inngest-)?(js|py|go):v(\d+)\.(\d+)")
@@ -92,11 +88,8 @@ def _is_only_plain(url: str) -> bool:
 
 
 async def _look(caller: Caller, url: str, keys: list[str], server_kind: str) -> Answer | None:
-    headers = {"x-inngest-server-kind": server_kind}
-    if keys:
-        headers["x-inngest-signature"] = sign(keys[0], b"", int(time.time()))
     try:
-        return await caller.call("GET", url, headers=headers, body=b"", timeout_s=_PATIENCE_S, max_body=_MOST_BYTES)
+        return (await introspect(caller, url, keys, server_kind, _PATIENCE_S))[0]
     except CallFailed:
         return None
 
@@ -104,7 +97,7 @@ async def _look(caller: Caller, url: str, keys: list[str], server_kind: str) -> 
 def _judge(answer: Answer | None, failed: SyncFailed, keys: list[str], server_kind: str, base_url: str) -> Cause:
     if answer is None:
         return Cause(failed.code, "The sync failed", failed.message, failed.fix)
-    said = _object(answer.body)
+    said = said_in(answer.body)
     is_refused = answer.status in (401, 403)
     mode = str(said.get("mode", "")) or ("cloud" if is_refused else "")
     if server_kind == "cloud" and mode == "dev":
@@ -173,11 +166,3 @@ def _too_old(answer: Answer) -> str | None:
         return None
     language, major, minor = found[1], int(found[2]), int(found[3])
     return f"{major}.{minor}" if (major, minor) < _OLDEST[language] else None
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}

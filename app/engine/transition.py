@@ -21,7 +21,7 @@ import asyncio
 import logging
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,19 +29,19 @@ from typing import Any
 import asyncpg
 
 from app.domain.ids import RunId, WorkerId
-from app.domain.protocol.opcodes import OpCode
-from app.domain.protocol.reply import Failed, Ops
-from app.domain.run import errors
+from app.domain.protocol.error_object import made_error
+from app.domain.protocol.reply import Failed
 from app.domain.run.advance import advance
 from app.domain.run.effects import Effect, Ignore
 from app.domain.run.fold import fold_all
 from app.domain.run.happenings import Happening, Replied
-from app.domain.run.state import CALLS, Run, StepState
+from app.domain.run.state import CALLS, Run
 from app.domain.scope import Scope
 from app.engine import pause_points
 from app.engine.apply import Entry, Told, write
 from app.engine.clock import DatabaseClock
 from app.engine.hot import HotRun, LeasedItem, hot_run
+from app.engine.signal_names import SignalNames, asks_for_signal
 from app.store.commit import Batch, Won, commit
 from app.store.db import CONNECTION_LOST, Pool
 from app.store.named import fetch, named
@@ -57,7 +57,6 @@ _BUSY_TRIES = 3
 #: Waits of `lock_timeout` for one run that stays busy, aside from everybody else's; then its item is given back.
 _PATIENT_TRIES = 10
 _UNWRITABLE = "What the app answered cannot be stored."
-_CONFLICT = "Signal conflict; signal wait already exists for another run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +199,7 @@ class Committer:
 
     async def _write(self, groups: list[list[Pending]]) -> None:
         """Optimism once; what did not win goes the slow way."""
-        losers = [group for group in groups if _asks_for_signal(group)]
+        losers = [group for group in groups if asks_for_signal(p.happening for p in group)]
         batch = Batch()
         entries: dict[int, tuple[list[Pending], Entry]] = {}
         for n, group in enumerate(groups):
@@ -217,6 +216,7 @@ class Committer:
                     await pause_points.reached("commit.sent", run_ids)
         except CONNECTION_LOST:
             won = await self._read_back(entries, commit_id)
+            await self._take_up(entries, won)
         except asyncpg.DeadlockDetectedError:
             won = {}
         except asyncpg.PostgresError as error:
@@ -266,7 +266,7 @@ class Committer:
             if pending.is_refused or pending.lease is None or pending.lease.kind not in CALLS:
                 pending.decide(LOST)
                 continue
-            failed = Failed(errors.made_up("Error", _UNWRITABLE), "unwritable", no_retry=True, is_fatal=True)
+            failed = Failed(made_error("Error", _UNWRITABLE), "unwritable", no_retry=True, is_fatal=True)
             pending.happening, pending.is_refused = Replied(pending.lease.key, failed), True
             self._queue.append(pending)
             self._wake.set()
@@ -327,6 +327,36 @@ class Committer:
                 await asyncio.sleep(0.2)
         found = {row["id"]: Won(row["version"], row["now"]) for row in rows}
         return {n: found[e.run.id] for n, (_, e) in entries.items() if e.run.id in found}
+
+    async def _take_up(self, entries: dict[int, tuple[list[Pending], Entry]], won: dict[int, Won]) -> None:
+        """Runs that were changed again before they could be read back: an item under the lease we gave it proves that the
+        entry was written. Its driver goes on with it; the copy in memory is read again. Takes what it settles out of `entries`.
+        """
+        asked = {n: pair for n, pair in entries.items() if n not in won and pair[1].successors}
+        items = [item for _, entry in asked.values() for item in entry.successors]
+        if not items:
+            return
+        async with self.pool.acquire(timeout=10) as connection:
+            held = await fetch(
+                connection,
+                named("lease", "handed_on"),
+                item_ids=[item.id for item in items],
+                lease_ids=[item.lease_id for item in items],
+                worker=self.worker_id,
+            )
+            alive = {row["id"] for row in held}
+            written = [n for n, (_, entry) in asked.items() if any(item.id in alive for item in entry.successors)]
+            run_ids = [asked[n][1].run.id for n in written]
+            rows = await fetch(connection, named("lease", "load"), run_ids=run_ids, with_memos=True) if run_ids else []
+        fresh = {row["id"]: hot_run(row, self.retry_delay) for row in rows}
+        for n in written:
+            group, entry = entries.pop(n)
+            hot = group[0].hot
+            if (found := fresh.get(hot.run.id)) is not None:
+                hot.run, hot.memos, hot.seen_at = found.run, found.memos, found.seen_at
+            successors = tuple(item for item in entry.successors if item.id in alive)
+            for i, pending in enumerate(group):
+                pending.decide(Decision(True, successors if i == 0 else ()))
 
     def _release(self, groups: list[list[Pending]]) -> None:
         self._open.difference_update({g[0].hot.run.id for g in groups} - self._waited_for)
@@ -414,7 +444,9 @@ class Committer:
         item_ids = [p.lease.id for run_id in held_ids for p in by_run[run_id] if p.lease is not None]
         found = await fetch(connection, named("lease", "item_fences"), item_ids=item_ids)
         fences = {row["id"]: row["fence"] for row in found}
-        signals = await _Signals.look(connection, [(r["environment_id"], by_run[r["id"]]) for r in rows])
+        signals = await SignalNames.look(
+            connection, [(r["environment_id"], p.happening) for r in rows for p in by_run[r["id"]]]
+        )
         # A run that is there but cannot be loaded has lost its function; its answer has nowhere to go.
         loaded = {row["id"] for row in rows}
         lost = [pending for run_id in held_ids if run_id not in loaded for pending in by_run[run_id]]
@@ -430,7 +462,8 @@ class Committer:
                 else:
                     lost.append(pending)
                     await _tell_late(connection, pending)
-            signals.judge(row["environment_id"], fresh.run, good)
+            for pending in good:
+                pending.happening = signals.judge(row["environment_id"], fresh.run, pending.happening)
             if good and (entry := self._written(batch, n, good)) is not None:
                 entries.append((n, good, entry))
         await signals.take(connection)
@@ -453,69 +486,6 @@ async def _tell_late(connection: Any, pending: Pending) -> None:
         )
 
 
-def _signals_of(pending: Pending) -> list[tuple[str, str, bool]]:
-    """The signals an answer waits for: step, name, and whether it takes the name from others."""
-    if not isinstance(pending.happening, Replied) or not isinstance(pending.happening.reply, Ops):
-        return []
-    ops = pending.happening.reply.ops
-    return [
-        (op.id, op.signal, op.conflict == "replace") for op in ops if op.code is OpCode.WAIT_FOR_SIGNAL and op.signal
-    ]
-
-
-def _asks_for_signal(group: list[Pending]) -> bool:
-    return any(_signals_of(pending) for pending in group)
-
-
-class _Signals:
-    """Who waits for the signals of a batch. A name has one waiter in an environment (protocol 23.2).
-
-    The names are locked for the transaction, so what is seen here is still true at its commit.
-    """
-
-    def __init__(self, waiting: dict[tuple[Any, str], tuple[RunId, str]]) -> None:
-        self._waiting = waiting
-        self._replaced: list[tuple[Any, str]] = []
-
-    @classmethod
-    async def look(cls, connection: Any, groups: list[tuple[Any, list[Pending]]]) -> "_Signals":
-        """Lock the names that the answers wait for, then see who waits for them."""
-        names = [(environment, name) for environment, group in groups for p in group for _, name, _ in _signals_of(p)]
-        if not names:
-            return cls({})
-        columns = {"environments": [e for e, _ in names], "names": [n for _, n in names]}
-        await fetch(connection, named("lease", "lock_signals"), **columns)
-        rows = await fetch(connection, named("lease", "signal_waits"), **columns)
-        return cls({(row["environment_id"], row["signal"]): (row["run_id"], row["step_key"]) for row in rows})
-
-    def judge(self, environment: Any, run: Run, group: list[Pending]) -> None:
-        """An answer that waits for a name another step has fails its run, unless it takes the name over."""
-        for pending in group:
-            for step_key, name, is_replacing in _signals_of(pending):
-                if step_key in run.steps and run.steps[step_key].state is not StepState.RETRYING:
-                    continue  # reported again, as SDKs do
-                key, me = (environment, name), (run.id, step_key)
-                holder = self._waiting.get(key, me)
-                if holder != me and not is_replacing:
-                    assert isinstance(pending.happening, Replied)
-                    failed = Failed(errors.made_up("Error", _CONFLICT), "signal_conflict", no_retry=True, is_fatal=True)
-                    pending.happening = Replied(pending.happening.item_key, failed)
-                    break
-                if holder != me:
-                    self._replaced.append(key)
-                self._waiting[key] = me
-
-    async def take(self, connection: Any) -> None:
-        """Take the names over from those who had them."""
-        if self._replaced:
-            await fetch(
-                connection,
-                named("lease", "take_signals"),
-                environments=[e for e, _ in self._replaced],
-                names=[n for _, n in self._replaced],
-            )
-
-
 def _still_ours(pending: Pending, run: Run, fences: dict[Any, int]) -> bool:
     if run.is_ended:
         return False
@@ -532,6 +502,37 @@ class RunEnded(Exception):
 
 class ItemMoved(Exception):
     """The item is settled, or its fence is not the one given: another call has taken over."""
+
+
+def judged(
+    row: Any,
+    happening: Happening | Callable[[HotRun], Happening | None],
+    *,
+    clock: DatabaseClock,
+    retry_delay: timedelta | None,
+    item: tuple[Any, int | None] | None,
+    fences: Mapping[Any, int],
+    scope: Scope | None,
+) -> Entry:
+    """What a happening means to a run that is held; `row` is one of `load`, `fences` are those of held items.
+
+    An entry with `after` set has nothing to write. Raises RunUnknown, RunEnded, ItemMoved.
+    """
+    if scope is not None and row["environment_id"] != scope.environment_id:
+        raise RunUnknown(row["id"])
+    hot = hot_run(row, retry_delay)
+    if hot.run.is_ended:
+        raise RunEnded(row["id"])
+    if item is not None:
+        item_id, fence = item
+        if item_id not in fences or (fence is not None and fences[item_id] != fence):
+            raise ItemMoved(row["id"])
+    what = happening(hot) if callable(happening) else happening
+    effects = [] if what is None else advance(hot.run, what, clock.now())
+    entry = Entry(hot.run, hot.facts, effects, is_limited=hot.facts.is_limited)
+    if not effects or all(isinstance(effect, Ignore) for effect in effects):
+        entry.after = hot.run
+    return entry
 
 
 async def change_run(
@@ -556,26 +557,17 @@ async def change_run(
         await fetch(connection, named("lease", "lock_run"), run_id=run_id)
         await pause_points.reached("change.locked", [run_id])
         rows = await fetch(connection, named("lease", "load"), run_ids=[run_id], with_memos=False)
-        if not rows or (scope is not None and rows[0]["environment_id"] != scope.environment_id):
+        if not rows:
             raise RunUnknown(run_id)
-        row = rows[0]
-        clock.saw(row["now"])
-        hot = hot_run(row, retry_delay)
-        if hot.run.is_ended:
-            raise RunEnded(run_id)
-        leases: list[LeasedItem] = []
+        clock.saw(rows[0]["now"])
+        fences: dict[Any, int] = {}
         if item is not None:
-            item_id, fence = item
-            found = await fetch(connection, named("lease", "item_fences"), item_ids=[item_id])
-            if not found or (fence is not None and found[0]["fence"] != fence):
-                raise ItemMoved(run_id)
+            found = await fetch(connection, named("lease", "item_fences"), item_ids=[item[0]])
+            fences = {row["id"]: row["fence"] for row in found}
         if check is not None and not await check(connection):
             raise ItemMoved(run_id)
-        what = happening(hot) if callable(happening) else happening
-        effects = [] if what is None else advance(hot.run, what, clock.now())
-        entry = Entry(hot.run, hot.facts, effects, leases, is_limited=hot.facts.is_limited)
-        if not effects or all(isinstance(e, Ignore) for e in effects):
-            entry.after = hot.run
+        entry = judged(rows[0], happening, clock=clock, retry_delay=retry_delay, item=item, fences=fences, scope=scope)
+        if entry.after is not None:
             return entry
         batch = Batch()
         write(batch, 0, entry, clock.now())

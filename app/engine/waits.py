@@ -7,24 +7,31 @@ wait looks for events received since (`recheck`). One of the two sees the other.
 """
 
 import logging
+from collections.abc import AsyncIterator
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
 from app.domain import canonical
 from app.domain.ids import RunId
 from app.domain.matching import wait_matches, wait_value
-from app.domain.run.errors import as_memo, made_up
+from app.domain.protocol.error_object import as_memo, made_error
 from app.domain.run.happenings import CancelRequested, Happening, Resumed
 from app.store.named import fetch, named
 
 _CANCEL = "cancel"
+#: Waits, or events, looked at in one statement; and what comes before every id.
+_SLICE = 1000
+_FIRST = UUID(int=0)
 log = logging.getLogger(__name__)
 
 
-async def waits_ended_by(connection: Any, row: Any) -> list[tuple[RunId, Happening]]:
-    """The runs that a claimed event resumes, with what they are told. `row` is one of `claim` (sql/inbox.sql)."""
-    found: list[tuple[RunId, Happening]] = []
+async def waits_ended_by(connection: Any, row: Any, room: int = _SLICE) -> AsyncIterator[tuple[RunId, Happening]]:
+    """The runs that a claimed event resumes, with what they are told. `row` is one of `claim` (sql/inbox.sql).
+
+    However many there are, `room` waits are in memory at once.
+    """
     if row["correlation"] is not None:
         children = await fetch(
             connection,
@@ -32,7 +39,8 @@ async def waits_ended_by(connection: Any, row: Any) -> list[tuple[RunId, Happeni
             environment=row["environment_id"],
             correlation=row["correlation"],
         )
-        found += [(pause["run_id"], _of_child(pause["step_key"], row["payload"])) for pause in children]
+        for pause in children:
+            yield pause["run_id"], _of_child(pause["step_key"], row["payload"])
     paths = [
         r["match_path"]
         for r in await fetch(
@@ -41,37 +49,51 @@ async def waits_ended_by(connection: Any, row: Any) -> list[tuple[RunId, Happeni
     ]
     event: Any = msgspec.json.decode(row["payload"]) if paths else None
     pairs = [(path, wait_value(path, event)) for path in paths]
-    pauses = await fetch(
-        connection,
-        named("inbox", "matching_pauses"),
-        environment=row["environment_id"],
-        name=row["name"],
-        paths=[p for p, _ in pairs],
-        values=[v for _, v in pairs],
-    )
-    for pause in pauses:
-        if event is None:
-            event = msgspec.json.decode(row["payload"])
-        if _is_in_time(pause, row) and wait_matches(pause["expression"], event, row["received_at"])[0]:
-            found.append((pause["run_id"], _ended(pause, row)))
-    return found
+    last = (_FIRST, "")
+    while True:
+        pauses = await fetch(
+            connection,
+            named("inbox", "matching_pauses"),
+            environment=row["environment_id"],
+            name=row["name"],
+            paths=[p for p, _ in pairs],
+            values=[v for _, v in pairs],
+            after_run=last[0],
+            after_step=last[1],
+            room=room,
+        )
+        for pause in pauses:
+            if event is None:
+                event = msgspec.json.decode(row["payload"])
+            if _is_in_time(pause, row) and wait_matches(pause["expression"], event, row["received_at"])[0]:
+                yield pause["run_id"], _ended(pause, row)
+        if len(pauses) < room:
+            return
+        last = (pauses[-1]["run_id"], pauses[-1]["step_key"])
 
 
-async def recheck(connection: Any, pause: Any) -> Happening | None:
-    """The second look of a wait: an event that came in between its request and its commit."""
-    for row in await fetch(
-        connection,
-        named("inbox", "events_since"),
-        environment=pause["environment_id"],
-        name=pause["event_name"],
-        since=pause["requested_at"],
-    ):
-        # A rule is dated by the event that started its run, which is no reason to cancel it; a first wait may be too.
-        if not _is_in_time(pause, row):
-            continue
-        if wait_matches(pause["expression"], msgspec.json.decode(row["payload"]), row["received_at"])[0]:
-            return _ended(pause, row)
-    return None
+async def recheck(connection: Any, pause: Any, room: int = _SLICE) -> Happening | None:
+    """The second look of a wait: an event that came in between its request and its commit, the first that ends it."""
+    since, last = pause["requested_at"], _FIRST
+    while True:
+        rows = await fetch(
+            connection,
+            named("inbox", "events_since"),
+            environment=pause["environment_id"],
+            name=pause["event_name"],
+            since=since,
+            after=last,
+            room=room,
+        )
+        for row in rows:
+            # A rule is dated by the event that started its run, which is no reason to cancel it; a first wait may be too.
+            if not _is_in_time(pause, row):
+                continue
+            if wait_matches(pause["expression"], msgspec.json.decode(row["payload"]), row["received_at"])[0]:
+                return _ended(pause, row)
+        if len(rows) < room:
+            return None
+        since, last = rows[-1]["received_at"], rows[-1]["id"]
 
 
 def _is_in_time(pause: Any, row: Any) -> bool:
@@ -100,7 +122,7 @@ def _of_child(step_key: str, payload: str) -> Happening:
 
 def child_refused(step_key: str, message: str) -> Resumed:
     """What a parent is told of a child that never ran or never finished: an error it can catch (protocol 14.4)."""
-    return Resumed(step_key, as_memo(made_up("Error", message)), is_error=True)
+    return Resumed(step_key, as_memo(made_error("Error", message)), is_error=True)
 
 
 def _as_memo(error: bytes) -> bytes:

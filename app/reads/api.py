@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from app.domain.ids import EventId, RunId, millis, to_ulid, ulid_of
+from app.domain.ids import EventId, FunctionId, RunId, millis, to_ulid, ulid_of
 from app.domain.scope import Scope
 from app.reads.machine import output_of
 from app.store.db import Connection
@@ -37,6 +37,19 @@ select f.id, f.slug, f.name, f.version, f.url, f.config, f.created_at, f.updated
   a.id as app_id, a.name as app_name
 from functions f join apps a on a.id = f.app_id where f.environment_id = $1
 """
+
+
+#: The run of an event that nobody has reacted to.
+NOT_YET: Final = dict.fromkeys(("runId", "status", "queuedAt", "startedAt", "completedAt", "result", "error"))
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The run that an event started, or why it started none."""
+
+    run: dict[str, Any] | None
+    outcome: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +121,50 @@ async def find_run(connection: Connection, scope: Scope, run_id: RunId) -> dict[
     return _run(row, outputs.get(run_id)) | {"replayedAs": [to_ulid(one["id"]) for one in replays]}
 
 
+async def find_started(
+    connection: Connection, scope: Scope, function_id: FunctionId, event_id: EventId, key: str | None
+) -> Started | None:
+    """What became of an event that was to start a function; None while nobody has reacted to it. `key` is the event's id
+    of the sender's: used before, it gives the run it started then.
+    """
+    row = await connection.fetchrow(
+        "select r.id from runs r where r.environment_id = $1 and r.event_id = $2 and r.function_id = $3",
+        scope.environment_id,
+        event_id,
+        function_id,
+    )
+    outcome = None
+    if row is None:
+        outcome = await connection.fetchrow(
+            "select d.outcome, d.detail, coalesce(d.run_id, p.run_id) as run_id from dispositions d"
+            " left join dedupe p on p.environment_id = d.environment_id and p.function_id = d.function_id and p.key = $4"
+            "   and d.outcome = 'duplicate'"
+            " where d.environment_id = $1 and d.event_id = $2 and d.function_id = $3",
+            scope.environment_id,
+            event_id,
+            function_id,
+            key,
+        )
+        if outcome is None:
+            return None
+    run_id = row["id"] if row is not None else outcome and outcome["run_id"]
+    run = None if run_id is None else await find_run(connection, scope, RunId(run_id))
+    if run is None:
+        return Started(None, outcome["outcome"] if outcome else "", outcome["detail"] if outcome else "")
+    is_completed, is_failed = run["status"] == "COMPLETED", run["status"] == "FAILED"
+    return Started(
+        {
+            "runId": run["id"],
+            "status": run["status"],
+            "queuedAt": run["queuedAt"],
+            "startedAt": run["startedAt"],
+            "completedAt": run["endedAt"],
+            "result": run["output"] if is_completed else None,
+            "error": run["output"] if is_failed else None,
+        }
+    )
+
+
 async def trace_of_run(connection: Connection, scope: Scope, run_id: RunId) -> dict[str, Any] | None:
     """The run and its steps as a tree of spans, steps in the order they became known."""
     row = await connection.fetchrow(f"{_RUN} and r.id = $2", scope.environment_id, run_id)
@@ -115,7 +172,9 @@ async def trace_of_run(connection: Connection, scope: Scope, run_id: RunId) -> d
         return None
     steps = await connection.fetch(
         "select s.step_key, s.name, s.kind, s.state, s.created_at, s.settled_at, s.memo,"
-        " (select max(h.attempt) from history h where h.run_id = s.run_id and h.step_key = s.step_key) as attempt"
+        " (select max(h.attempt) from history h where h.run_id = s.run_id and h.step_key = s.step_key) as attempt,"
+        " case when s.kind = 'ai' then (select h.detail from history h where h.run_id = s.run_id and h.step_key = s.step_key"
+        "   and h.kind = 'gateway' order by h.version desc, h.position desc limit 1) end as asked"
         " from steps s where s.run_id = $1 and s.environment_id = $2 order by s.created_at, s.memo_order, s.step_key"
         " limit 10000",
         run_id,
@@ -232,7 +291,21 @@ def _span(step: Any) -> dict[str, Any]:
         "endedAt": _time(step["settled_at"]),
         "durationMs": _duration(step["created_at"], step["settled_at"]),
         "output": msgspec.Raw(step["memo"].encode()) if step["memo"] is not None else None,
+        "ai": _usage(step["asked"]),
         "children": [],
+    }
+
+
+def _usage(asked: str | None) -> dict[str, Any] | None:
+    """Model and tokens of an AI step, from the journal's line of its last request; None for other steps."""
+    used = msgspec.json.decode(asked).get("ai") if asked else None
+    if not isinstance(used, dict):
+        return None
+    return {
+        "provider": used.get("provider"),
+        "model": used.get("model"),
+        "inputTokens": used.get("input_tokens"),
+        "outputTokens": used.get("output_tokens"),
     }
 
 

@@ -103,6 +103,12 @@ async def find_account_by_slug(conn: Connection, slug: str) -> Account | None:
     return row and Account(AccountId(row["id"]), row["name"], row["slug"])
 
 
+async def find_plan(conn: Connection, account_id: AccountId) -> str | None:
+    """The name of an account's plan."""
+    plan: str | None = await conn.fetchval("select plan from accounts where id = $1", account_id)
+    return plan
+
+
 async def insert_user(
     conn: Connection, user_id: UserId, *, email: str, name: str, password_hash: str | None, verified: bool
 ) -> bool:
@@ -261,7 +267,7 @@ async def put_branch(conn: Connection, parent: Scope, scope: Scope, *, name: str
     """Add a branch, or bring it back when it is archived; false when another environment has the slug."""
     return bool(
         await conn.fetchval(
-            "with back as (update environments set archived_at = null where account_id = $1 and id = $2"
+            "with back as (update environments set archived_at = null, used_at = clock() where account_id = $1 and id = $2"
             " and parent_id = $3 returning true as is_there),"
             " new as (insert into environments (id, account_id, parent_id, name, slug, kind)"
             " select $2, $1, $3, $4, $5, 'branch' where not exists (select from back)"
@@ -288,10 +294,10 @@ async def list_branches(conn: Connection, parent: Scope) -> list[Environment]:
 
 
 async def set_archived(conn: Connection, scope: Scope, *, is_archived: bool) -> bool:
-    """Put an environment away or take it back; false when it is so already."""
+    """Put an environment away or take it back; false when it is so already. What a person took back stays."""
     return bool(
         await conn.fetchval(
-            "update environments set archived_at = case when $3 then clock() end where account_id = $1 and id = $2"
+            "update environments set archived_at = case when $3 then clock() end, archives_itself = $3 where account_id = $1 and id = $2"
             " and (archived_at is not null) <> $3 returning true",
             scope.account_id,
             scope.environment_id,

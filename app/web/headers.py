@@ -27,6 +27,7 @@ _FOR_BROWSERS = [
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
     (b"x-frame-options", b"DENY"),
 ]
+_USAGE = "usage"
 _NO_STORE = (b"cache-control", b"no-store")
 #: Addresses of assets with a version in them never change; others are asked for again each time.
 _FOR_EVER = (b"cache-control", b"public, max-age=31536000, immutable")
@@ -62,7 +63,7 @@ class Headers:
 
         async def send_with_headers(message: Any) -> None:
             if message["type"] == "http.response.start":
-                _add(message, [id_header, *self._headers_for(scope, message["status"])])
+                _add(message, [id_header, *state.get(_USAGE, ()), *self._headers_for(scope, message["status"])])
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
@@ -74,6 +75,11 @@ class Headers:
         if not path.startswith("/static/") or status >= 400:
             return self._person
         return self._versioned_asset if scope["query_string"].startswith(b"v=") else self._asset
+
+
+def tell_usage(scope: Any, headers: list[tuple[bytes, bytes]]) -> None:
+    """Have the answer say how much of a limit is left."""
+    scope["state"][_USAGE] = headers
 
 
 def request_id_of(scope: Any) -> str:

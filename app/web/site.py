@@ -8,6 +8,7 @@ from litestar.datastructures import State
 from app.accounts.branches import Branches
 from app.accounts.login import LoginLimits
 from app.accounts.passwords import Passwords
+from app.accounts.plans import Plans
 from app.accounts.resolve import Bearers, EventKeys, SigningKeys
 from app.adapters.arq import JobQueue
 from app.adapters.outgoing import Outgoing
@@ -19,6 +20,7 @@ from app.engine.changes import Changes
 from app.engine.clock import DatabaseClock
 from app.engine.ingest import Ingest
 from app.store.late_pool import LatePool
+from app.web.api.rate import ApiRate
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +43,12 @@ class Site:
     clock: DatabaseClock
     catalogue: Catalogue
     branches: Branches
+    plans: Plans
     outgoing: Outgoing
     login_limits: LoginLimits = field(default_factory=LoginLimits)
     sign_up: str = "closed"
     sends_mail: bool = False
+    api_rate: ApiRate = field(default_factory=ApiRate)
 
     @property
     def server_kind(self) -> ServerKind:

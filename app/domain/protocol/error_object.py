@@ -5,20 +5,28 @@ the Go SDK cannot replay a failed step without that key (protocol 10.3).
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from app.domain import canonical
 from app.domain.limits import MAX_ERROR_BYTES
 
 _CUT = " … (cut)"
+_ERROR: Final = b'{"error":'
 
 
-def made_error(name: str, message: str, *, stack: str | None = None) -> bytes:
-    """An error object of the server's own."""
-    error: dict[str, Any] = {"data": None, "message": message, "name": name}
-    if stack is not None:
-        error["stack"] = stack
-    return _bounded(error)
+def made_error(name: str, message: str, **more: str) -> bytes:
+    """An error object of the server's own, with whatever texts else (`stack`, …)."""
+    return _bounded({"data": None, "message": message, "name": name, **more})
+
+
+def as_memo(error: bytes) -> bytes:
+    """The memo of a step that failed with this error object (protocol 10.3)."""
+    return _ERROR + error + b"}"
+
+
+def error_in(memo: bytes) -> bytes:
+    """The error object inside a memo `{"error":…}`. Canonical text with one key can be cut without being read."""
+    return memo[len(_ERROR) : -1] if memo.startswith(_ERROR) else memo
 
 
 def app_error(value: object, *, fallback: str) -> bytes:

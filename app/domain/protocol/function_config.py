@@ -34,7 +34,7 @@ from app.domain.limits import (
     MIN_CRON_JITTER,
     MIN_PERIOD,
 )
-from app.domain.protocol.addresses import is_app_address, normalise_url
+from app.domain.protocol.addresses import is_app_address, normalise_url, same_place
 from app.domain.protocol.config_fields import CONTROL, Checks, Fields, Findings, Problem, as_object, clean, lower
 from app.domain.settings import (
     Batch,
@@ -95,6 +95,11 @@ def read_stored(raw: bytes) -> FunctionConfig:
     if config is None:
         raise ValueError("not a stored function")
     return config
+
+
+def placeless(raw: bytes, url: str) -> bytes:
+    """A stored config with all names of this machine made one, to tell whether it says the same as another."""
+    return raw.replace(canonical.text(url), canonical.text(same_place(url)))
 
 
 class _Reader(Fields):

@@ -48,6 +48,8 @@ class OpCode(StrEnum):
     STEP_NOT_FOUND = "StepNotFound"
 
 
+#: Ops that end the run.
+ENDS = frozenset({OpCode.RUN_COMPLETE, OpCode.SYNC_RUN_COMPLETE})
 #: Ops that never count as a step and never make a list parallel (12.4).
 LAZY = frozenset({OpCode.NONE, OpCode.DEFER_ADD, OpCode.DEFER_ABORT})
 
@@ -90,7 +92,7 @@ CHECKPOINTABLE = frozenset({OpCode.STEP, OpCode.STEP_RUN, OpCode.STEP_PLANNED, O
 _STEP_ID = re.compile(rf"[A-Za-z0-9_.:-]{{1,{MAX_STEP_ID_CHARS}}}")
 _AT_ONCE = timedelta()
 #: Ops whose id names no step, so that it may occur twice.
-_NO_STEP = LAZY | {OpCode.RUN_COMPLETE, OpCode.SYNC_RUN_COMPLETE, OpCode.DISCOVERY_REQUEST}
+_NO_STEP = LAZY | ENDS | {OpCode.DISCOVERY_REQUEST}
 
 
 def read_ops(value: object, now: datetime) -> tuple[Op, ...]:
@@ -205,7 +207,10 @@ def _read_opening(code: OpCode) -> Callable[[_Item, _Item, str, datetime], Op]:
 
 def _read_complete(code: OpCode) -> Callable[[_Item, _Item, str, datetime], Op]:
     def read(item: _Item, _opts: _Item, step_id: str, _now: datetime) -> Op:
-        result = canonical.encode(item.get("data"))
+        value = item.get("data")
+        if code is OpCode.SYNC_RUN_COMPLETE and isinstance(value, dict) and value.keys() == {"data"}:
+            value = value["data"]  # the answer of a durable endpoint comes wrapped (12.2)
+        result = canonical.encode(value)
         _check_size(result, "output")
         return Op(code, step_id, _name(item), payload=result)
 

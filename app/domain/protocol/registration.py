@@ -14,9 +14,9 @@ from typing import Any
 from app.domain import canonical
 from app.domain.errors import JsonRefused, RegistrationRefused
 from app.domain.limits import MAX_SLUG_CHARS
-from app.domain.protocol.addresses import is_app_address, normalise_url
+from app.domain.protocol.addresses import is_app_address, normalise_url, same_place
 from app.domain.protocol.config_fields import Checks, Findings, Problem
-from app.domain.protocol.function_config import FunctionConfig, read_function
+from app.domain.protocol.function_config import FunctionConfig, placeless, read_function
 
 _SDK = re.compile(r"([a-z-]{1,20}):v?(.{1,60})")
 _VERSION = re.compile(r"(\d{1,6})\.(\d{1,6})\.(\d{1,6})")
@@ -127,7 +127,7 @@ def _with_checksum(registration: Registration) -> Registration:
     # The SDK's version counts: what an app can do changes with it.
     parts = [
         registration.app_name,
-        registration.url,
+        same_place(registration.url),
         registration.sdk_language,
         registration.sdk_version,
         registration.framework,
@@ -138,7 +138,7 @@ def _with_checksum(registration: Registration) -> Registration:
     digest = hashlib.sha256(canonical.canonical_value(parts))
     digest.update(registration.capabilities)
     for function in registration.functions:
-        digest.update(b"\x00" + function.raw)
+        digest.update(b"\x00" + placeless(function.raw, function.url))
     return replace(registration, checksum=digest.hexdigest())
 
 

@@ -220,6 +220,13 @@ class Ignore:
     reason: str
 
 
+def state_bytes_of(effect: SaveStep | OpenStep) -> int:
+    """What an effect adds to the size of its run's state: memos, inputs and options of steps (`Run.state_bytes`)."""
+    if isinstance(effect, OpenStep):
+        return len(effect.opts or b"")
+    return len(effect.memo) + len(effect.input or b"")
+
+
 Effect = (
     StartRun
     | SaveStep

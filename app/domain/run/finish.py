@@ -14,7 +14,8 @@ from datetime import timedelta
 from typing import Final
 
 from app.domain import retry
-from app.domain.run import errors, keys
+from app.domain.protocol.error_object import made_error
+from app.domain.run import keys
 from app.domain.run.effects import (
     AbortDefer,
     AddDefer,
@@ -58,7 +59,7 @@ def conclude(turn: Turn) -> list[Effect]:
 def unreadable(turn: Turn) -> list[Effect]:
     """Drop what was decided and try the item again: the answer would leave the run, or its step, without a future."""
     again = Turn(turn.run, turn.now, turn.item, turn.no_retry, turn.retry_after)
-    error = errors.made_up("app_response_invalid", "The app's answer does not tell how the run goes on.")
+    error = made_error("app_response_invalid", "The app's answer does not tell how the run goes on.")
     start(again)
     retry_or_fail(again, error, "app_response_invalid")
     if again.retry is not None:

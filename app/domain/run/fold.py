@@ -31,6 +31,7 @@ from app.domain.run.effects import (
     SettleItem,
     StartRun,
     StoreRequest,
+    state_bytes_of,
 )
 from app.domain.run.state import DEADLINES, SETTLED, Defer, Item, ItemKind, Run, RunStatus, Step, StepState
 
@@ -115,6 +116,7 @@ class Sheet:
                 self._save(effect)
             case OpenStep():
                 if not self.is_settled(effect.step_key):
+                    self.state_bytes += state_bytes_of(effect)
                     self.steps[effect.step_key] = Step(
                         effect.step_key, effect.kind, effect.state, effect.is_member, effect.is_race
                     )
@@ -162,7 +164,7 @@ class Sheet:
             return
         before = self.steps.get(effect.step_key)
         self.completed += 1
-        self.state_bytes += len(effect.memo)
+        self.state_bytes += state_bytes_of(effect)
         self.pending -= before is not None and before.is_member
         is_race = before is not None and before.is_race
         self.steps[effect.step_key] = Step(effect.step_key, effect.kind, effect.state, is_race=is_race)

@@ -1,6 +1,6 @@
 """The request of a gateway step was made: its answer is the step's memo, its failure may be tried again."""
 
-from app.domain.run import errors
+from app.domain.protocol.error_object import as_memo, made_error
 from app.domain.run.effects import Effect, Ignore, RetryStep, SaveStep
 from app.domain.run.finish import conclude, may_retry, retry_item
 from app.domain.run.happenings import Fetched
@@ -18,9 +18,9 @@ def on_fetched(turn: Turn, happening: Fetched) -> list[Effect]:
     if happening.memo is not None:
         turn.save(SaveStep(step.key, step.kind, "", StepState.COMPLETED, happening.memo))
         return conclude(turn)
-    error = happening.error or errors.made_up("Error", "The request failed.")
+    error = happening.error or made_error("Error", "The request failed.")
     if happening.is_final or not may_retry(turn):
-        turn.save(SaveStep(step.key, step.kind, "", StepState.FAILED, errors.as_memo(error)))
+        turn.save(SaveStep(step.key, step.kind, "", StepState.FAILED, as_memo(error)))
     elif turn.show_retry(step.key, RetryStep(step.key, step.kind, "", error)):
         retry_item(turn, error)
     return conclude(turn)

@@ -1,6 +1,6 @@
 """What a step waited for is there: its time, its event, its signal, its child."""
 
-from app.domain.run import errors
+from app.domain.protocol.error_object import as_memo, made_error
 from app.domain.run.effects import ClosePause, Effect, Ignore, SaveStep
 from app.domain.run.finish import conclude
 from app.domain.run.happenings import Resumed, TimerDue
@@ -38,5 +38,5 @@ def on_resumed(turn: Turn, happening: Resumed) -> list[Effect]:
 def _expired(step: Step) -> SaveStep:
     if step.kind is not StepKind.INVOKE:
         return SaveStep(step.key, step.kind, "", StepState.COMPLETED, b"null")
-    error = errors.made_up("InngestInvokeTimeoutError", _TOO_LATE, error=_TOO_LATE)
-    return SaveStep(step.key, step.kind, "", StepState.FAILED, errors.as_memo(error))
+    error = made_error("InngestInvokeTimeoutError", _TOO_LATE, error=_TOO_LATE)
+    return SaveStep(step.key, step.kind, "", StepState.FAILED, as_memo(error))

@@ -143,7 +143,8 @@ class Run:
     first 206 (10.4). `is_planned` is the flag `disable_immediate_execution`. `completed` counts settled steps and
     names discoveries; `pending` counts open members of the pending set whose key is `group`. `discoveries` counts the
     discovery items ever enqueued, the first one included, and names those that follow no settled step.
-    `steps` and `items` hold everything known, `state_bytes` the sum of stored memos and event bytes.
+    `steps` and `items` hold everything known, `state_bytes` the sum of the events, and of the memos, inputs and
+    options of steps.
     """
 
     id: RunId

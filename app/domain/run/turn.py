@@ -8,14 +8,25 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from app.domain import limits
-from app.domain.run import errors, keys
-from app.domain.run.effects import Effect, FinishRun, OpenStep, RetryItem, RetryStep, SaveStep, SettleItem
+from app.domain.protocol.error_object import made_error
+from app.domain.run import keys
+from app.domain.run.effects import (
+    Effect,
+    FinishRun,
+    OpenStep,
+    RetryItem,
+    RetryStep,
+    SaveStep,
+    SettleItem,
+    state_bytes_of,
+)
 from app.domain.run.fold import Sheet
 from app.domain.run.state import SETTLED, Item, Run, RunStatus, Step, StepState
 
 #: States in which a result reported by the app is news; a timer or an event ends the others.
 _AWAITS_RESULT = frozenset({StepState.PLANNED, StepState.RETRYING})
 
+_WAITS = frozenset({StepState.WAITING, StepState.INVOKING})
 _WRAPPER = len(b'{"error":}')  # what a memo adds to the output the limit is about
 
 
@@ -75,7 +86,7 @@ class Turn:
 
     def open(self, effect: OpenStep) -> bool:
         """Make a step known; False when that ends the run."""
-        if not self._admit(effect.step_key):
+        if not self._admit(effect.step_key) or not self._has_room(effect) or not self._may_wait(effect):
             return False
         self.add(effect)
         return True
@@ -86,9 +97,8 @@ class Turn:
             return False
         if len(effect.memo) > limits.MAX_OUTPUT_BYTES + _WRAPPER:
             return self.fail("output_too_large", "output_too_large", "A step's result is larger than 4 MiB.")
-        if self.sheet.state_bytes + len(effect.memo) > limits.MAX_STATE_BYTES:
-            message = "The state of the run is larger than 32 MiB."
-            return self.fail("state_too_large", "InngestErrStateOverflowed", message)
+        if not self._has_room(effect):
+            return False
         self.settled[effect.step_key] = self.sheet.steps.get(effect.step_key)
         self.add(effect)
         for key in keys.of_step(effect.step_key):
@@ -105,8 +115,22 @@ class Turn:
 
     def fail(self, code: str, name: str, message: str) -> bool:
         """End the run as failed with an error of our own. Returns False, so that a handler can return it."""
-        self.finish = FinishRun(RunStatus.FAILED, errors.made_up(name, message), code)
+        self.finish = FinishRun(RunStatus.FAILED, made_error(name, message), code)
         return False
+
+    def _may_wait(self, effect: OpenStep) -> bool:
+        most = limits.MAX_OPEN_WAITS_PER_RUN
+        if effect.state not in _WAITS or len(self.sheet.steps) < most:
+            return True
+        if sum(step.state in _WAITS for step in self.sheet.steps.values()) < most:
+            return True
+        return self.fail("too_many_waits", "too_many_waits", f"A run may have {most} open waits at once.")
+
+    def _has_room(self, effect: SaveStep | OpenStep) -> bool:
+        if self.sheet.state_bytes + state_bytes_of(effect) <= limits.MAX_STATE_BYTES:
+            return True
+        message = "The state of the run is larger than 32 MiB."
+        return self.fail("state_too_large", "InngestErrStateOverflowed", message)
 
     def _admit(self, step_key: str) -> bool:
         if step_key in self.sheet.steps or len(self.sheet.steps) < self.run.max_steps:

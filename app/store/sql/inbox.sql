@@ -80,10 +80,11 @@ with new as materialized (
     :function_version::int[], :lane::uuid[], :max_attempts::int[], :is_quiet::bool[], :event_id::uuid[],
     :event_received_at::timestamptz[], :event_name::text[], :parent_run::uuid[], :parent_step::text[], :dedupe_key::text[],
     :item_id::uuid[], :due_at::timestamptz[], :lease_id::uuid[], :item_lane::uuid[], :skip::text[],
-    :note::text[], :batch_size::int[], :cron::text[], :head_start::interval[])
+    :note::text[], :batch_size::int[], :cron::text[], :head_start::interval[],
+    :state_bytes::bigint[])
     as t (n, run_id, account_id, environment_id, app_id, function_id, function_version, lane_id, max_attempts, is_quiet,
           event_id, event_received_at, event_name, parent_run_id, parent_step_key, dedupe_key, item_id, due_at, lease_id,
-          item_lane, skip, note, batch_size, cron, head_start)
+          item_lane, skip, note, batch_size, cron, head_start, state_bytes)
 ), claimed as (
   insert into dedupe as d (environment_id, function_id, key, account_id, run_id, expires_at)
   select distinct on (environment_id, function_id, dedupe_key)
@@ -97,11 +98,11 @@ with new as materialized (
 ), made as (
   insert into runs (id, account_id, environment_id, app_id, function_id, function_version, lane_id, status, commit_id, is_quiet,
     max_attempts, event_id, event_received_at, event_name, parent_run_id, parent_step_key, queued_at, discoveries,
-    batch_size, cron, ended_at, error_code, error_message)
+    batch_size, cron, ended_at, error_code, error_message, state_bytes)
   select run_id, account_id, environment_id, app_id, function_id, function_version, lane_id,
     case when skip is null then 'queued' else 'skipped' end, :commit_id::uuid,
     is_quiet, max_attempts, event_id, event_received_at, event_name, parent_run_id, parent_step_key, clock(), 1,
-    batch_size, cron, case when skip is not null then clock() end, skip, note
+    batch_size, cron, case when skip is not null then clock() end, skip, note, state_bytes
   from good on conflict (id) do nothing
   returning id
 ), queued as (
@@ -143,12 +144,13 @@ with new as materialized (
 select id from made
 
 -- name: matching_pauses
--- Open waits that an event of this name may end: by the value they compare with, or without such a value.
+-- Open waits that an event of this name may end, slice by slice: by the value they compare with, or without such a value.
 select p.run_id, p.step_key, p.kind, p.expression, p.match_path, p.match_value, p.requested_at, p.expires_at
 from pauses p
 where p.environment_id = :environment::uuid and p.event_name = :name::text
   and (p.match_path is null or (p.match_path, p.match_value) in (select * from unnest(:paths::text[], :values::text[])))
-limit 10000
+  and (p.run_id, p.step_key) > (:after_run::uuid, :after_step::text)
+order by p.run_id, p.step_key limit :room::int
 
 -- name: pause_paths
 -- The paths that open waits of a name compare by, so that the event's values can be computed once.
@@ -166,10 +168,11 @@ from pauses p where p.rechecked_at is null and p.requested_at < clock() - :older
 order by p.requested_at limit :room::int
 
 -- name: events_since
--- Events of a name received since a wait was asked for.
+-- Events of a name received since a wait was asked for, slice by slice.
 select e.id, e.payload, e.received_at from events e
 where e.environment_id = :environment::uuid and e.name = :name::text and e.received_at >= :since::timestamptz
-order by e.received_at, e.id limit 1000
+  and (e.received_at, e.id) > (:since::timestamptz, :after::uuid)
+order by e.received_at, e.id limit :room::int
 
 -- name: mark_rechecked
 update pauses set rechecked_at = clock() where run_id = :run_id::uuid and step_key = :step_key::text

@@ -193,6 +193,12 @@ select r.id from runs r where r.id = :run_id::uuid for no key update
 -- The fences of items whose runs are held.
 select i.id, i.fence, i.attempt from items i where i.id = any(:item_ids::uuid[]) for update
 
+-- name: handed_on
+-- Those of an entry's successors that are held as the entry has them: it was written.
+select i.id from items i join unnest(:item_ids::uuid[], :lease_ids::uuid[]) as x (id, lease_id)
+  on x.id = i.id and x.lease_id = i.lease_id
+where i.worker_id = :worker::uuid
+
 -- name: gateway_call
 -- The sealed request of a gateway step.
 select g.sealed from gateway_calls g where g.run_id = :run_id::uuid and g.step_key = :step_key::text

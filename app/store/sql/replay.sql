@@ -1,11 +1,16 @@
 -- name: original
 -- A run that is to be made again, with what its function is now.
-select r.id, r.function_id, r.status, r.completed, r.ended_at, r.batch_size, f.version, f.config, f.paused_at,
-  (f.archived_at is not null or a.archived_at is not null) as is_gone,
-  exists (select from events e where e.environment_id = r.environment_id and e.id = r.event_id
-    and e.received_at = r.event_received_at) as has_event, clock() as now
+select r.id, r.function_id, r.status, r.completed, r.ended_at, r.batch_size, f.paused_at,
+  (f.archived_at is not null or a.archived_at is not null) as is_gone, e.payload as event, clock() as now
 from runs r join functions f on f.id = r.function_id join apps a on a.id = f.app_id
+left join events e on e.environment_id = r.environment_id and e.id = r.event_id and e.received_at = r.event_received_at
 where r.account_id = :account::uuid and r.environment_id = :environment::uuid and r.id = :run_id::uuid
+
+-- name: function
+-- The function as it is now, with the plan its limits are read by.
+select f.id, f.app_id, a.name as app_name, a.sdk, f.slug, f.name, f.version, f.url, f.config, f.paused_at, a.archived_at, o.plan
+from functions f join apps a on a.id = f.app_id join accounts o on o.id = f.account_id
+where f.account_id = :account::uuid and f.environment_id = :environment::uuid and f.id = :function::uuid
 
 -- name: steps
 -- The steps of that run, settled ones in memo order.
@@ -33,22 +38,29 @@ with kept as materialized (
   where r.account_id = :account::uuid and r.environment_id = :environment::uuid and r.id = :original::uuid
     and :event::uuid is not null
   returning id, received_at
+), event_bytes as materialized (
+  select coalesce(sum(octet_length(e.payload)), 0)::bigint as bytes from runs r
+  join lateral (
+    select r.event_id as id, r.event_received_at as received_at
+    union all select v.event_id, v.received_at from run_events v where v.run_id = r.id
+  ) x on true
+  join events e on e.environment_id = r.environment_id and e.id = x.id and e.received_at = x.received_at
+  where r.account_id = :account::uuid and r.environment_id = :environment::uuid and r.id = :original::uuid
 ), made as (
   insert into runs (id, account_id, environment_id, app_id, function_id, function_version, lane_id, status, commit_id, is_quiet,
     max_attempts, event_id, event_received_at, event_name, batch_size, original_run_id, cron, queued_at, discoveries, completed,
     state_bytes)
-  select :run_id::uuid, r.account_id, r.environment_id, f.app_id, r.function_id, f.version,
-    -- A lane whose key was out of use may be gone; the function's plain lane always is there.
-    coalesce((select l.id from lanes l where l.id = r.lane_id and l.retired_at is null),
-             (select l.id from lanes l where l.function_id = r.function_id and l.key = '')), 'queued',
+  select :run_id::uuid, r.account_id, r.environment_id, f.app_id, r.function_id, f.version, :lane::uuid, 'queued',
     :commit_id::uuid, r.is_quiet, :max_attempts::int,
     coalesce((select o.id from own_event o), r.event_id), coalesce((select o.received_at from own_event o), r.event_received_at),
-    r.event_name, r.batch_size, r.id, r.cron,
-    clock(), 1, (select count(*) from kept), (select coalesce(sum(octet_length(k.memo)), 0) from kept k)
+    r.event_name, r.batch_size, r.id, r.cron, clock(), 1, (select count(*) from kept),
+    coalesce(octet_length(:payload::text), (select b.bytes from event_bytes b))
+    + (select coalesce(sum(octet_length(k.memo) + coalesce(octet_length(k.input), 0)
+      + coalesce(octet_length(k.opts), 0)), 0) from kept k)
   from runs r join functions f on f.id = r.function_id
   where r.account_id = :account::uuid and r.environment_id = :environment::uuid and r.id = :original::uuid
   on conflict (id) do nothing
-  returning id, account_id, environment_id, function_id, lane_id
+  returning id, account_id, environment_id, function_id
 ), copied as (
   insert into steps (run_id, step_key, account_id, environment_id, kind, name, step_type, state, is_race, memo_order, memo,
     input, opts, error, created_at, settled_at)
@@ -67,8 +79,9 @@ with kept as materialized (
   select m.id, v.position, v.account_id, v.environment_id, v.event_id, v.received_at
   from run_events v cross join made m where v.run_id = :original::uuid and v.environment_id = :environment::uuid
 ), queued as (
-  insert into items (id, account_id, environment_id, function_id, run_id, lane_id, key, kind, due_at)
-  select :item_id::uuid, m.account_id, m.environment_id, m.function_id, m.id, m.lane_id, 'start', 'discover', clock() from made m
+  insert into items (id, account_id, environment_id, function_id, run_id, lane_id, key, kind, rank, due_at)
+  select :item_id::uuid, m.account_id, m.environment_id, m.function_id, m.id, :item_lane::uuid, 'start', 'discover',
+    clock() - :head_start::interval, clock() from made m
 ), told as (
   insert into history (run_id, version, position, account_id, environment_id, kind, detail)
   select m.id, 0, 1, m.account_id, m.environment_id, 'run.created', :detail::text from made m
@@ -78,7 +91,8 @@ with kept as materialized (
   select m.id, 0, k.place + 1, m.account_id, m.environment_id, 'step.' || k.state, k.step_key, k.settled_at, '{"kept": 1}'
   from kept k cross join made m
 ), woken as (
-  update lanes l set next_due = clock() from made m where l.id = m.lane_id and l.next_due > clock()
+  update lanes l set next_due = clock() from made m where l.id = :item_lane::uuid and l.next_due > clock()
+    and (l.blocked_until is null or l.blocked_until <= clock())
 )
 select id from made
 

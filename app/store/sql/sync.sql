@@ -43,12 +43,15 @@ insert into syncs (id, account_id, environment_id, app_id, url, kind, status, sd
   error_code, error, ended_at)
 values (:id::uuid, :account::uuid, :environment::uuid, :app::uuid, :url::text, :kind::text, :status::text, :sdk::text,
   :framework::text, :added::text[], :changed::text[], :removed::text[], :error_code::text, :error::text, clock())
+on conflict (id) do update set status = excluded.status, app_id = excluded.app_id, url = excluded.url, added = excluded.added,
+  changed = excluded.changed, removed = excluded.removed, error_code = excluded.error_code, error = excluded.error,
+  ended_at = excluded.ended_at where syncs.environment_id = excluded.environment_id
 
 -- name: latest
--- The newest sync an address made since a moment: how an out-of-band sync is known to have arrived.
-select s.id, s.app_id, s.status, s.error_code, s.error, s.fix from syncs s
+-- The syncs of an environment since a moment, the newest first: how an out-of-band sync is known to have arrived.
+select s.id, s.app_id, s.url, s.status, s.error_code, s.error, s.fix from syncs s
 where s.environment_id = :environment::uuid and s.started_at >= :since::timestamptz and s.kind = 'out_of_band'
-order by s.started_at desc limit 1
+order by s.started_at desc limit 200
 
 -- name: tell_failed
 -- A sync that failed, with its app if that is known by name or address. The same failure again is one line, the newest.
@@ -59,11 +62,13 @@ with a as (
   update apps x set error_code = :error_code::text, error = :error::text from a where x.id = a.id and x.archived_at is null
 ), gone as (
   delete from syncs s where s.environment_id = :environment::uuid and s.status = 'failed' and s.url = :url::text
-    and s.error_code = :error_code::text
+    and s.error_code = :error_code::text and s.id <> :id::uuid
 )
 insert into syncs (id, account_id, environment_id, app_id, url, kind, status, error_code, error, fix, ended_at)
 values (:id::uuid, :account::uuid, :environment::uuid, (select id from a), :url::text, :kind::text, 'failed', :error_code::text,
   :error::text, :fix::text, clock())
+on conflict (id) do update set status = excluded.status, error_code = excluded.error_code, error = excluded.error,
+  fix = excluded.fix, ended_at = excluded.ended_at where syncs.environment_id = excluded.environment_id
 
 -- name: apps_of_environment
 select a.id, a.name, a.url from apps a where a.environment_id = :environment::uuid and a.archived_at is null limit 10000
@@ -71,3 +76,26 @@ select a.id, a.name, a.url from apps a where a.environment_id = :environment::uu
 -- name: archive_apps
 -- Archived apps start nothing; runs that exist go on, and the next sync brings the app back.
 update apps set archived_at = clock() where environment_id = :environment::uuid and id = any(:ids::uuid[])
+
+-- name: drop_schedules_of
+-- The schedules of apps that are archived.
+delete from schedules s using functions f
+where f.id = s.function_id and f.environment_id = :environment::uuid and f.app_id = any(:apps::uuid[])
+
+-- name: archive_branches
+-- Branches whose last deploy is long ago. The audit log says that nobody did it but time.
+with old as materialized (
+  select v.id from environments v
+  where v.kind = 'branch' and v.parent_id is not null and v.archived_at is null and v.archives_itself
+    and v.used_at < clock() - :after::interval
+    and not exists (select from syncs s where s.environment_id = v.id and s.started_at > clock() - :after::interval
+                      and s.status in ('succeeded', 'unchanged'))
+  order by v.id limit :room::int for no key update skip locked
+), gone as (
+  update environments v set archived_at = clock(), catalogue_version = v.catalogue_version + 1 from old where v.id = old.id
+  returning v.id, v.account_id, v.name
+), told as (
+  insert into audit_log (id, account_id, environment_id, actor, action, object)
+  select gen_random_uuid(), g.account_id, g.id, 'branch', 'environment.archived', g.name from gone g
+)
+select id from gone

@@ -16,7 +16,7 @@ from app.domain.scope import Scope
 from app.engine.catalogue import EnvironmentView, KnownFunction
 from app.engine.orders import list_orders, place, withdraw
 from app.store.db import tenant
-from app.web.api.bearer import WITH_KEY
+from app.web.api.bearer import COUNTED
 from app.web.api.ids import NotFound
 from app.web.api.runs import enveloped
 from app.web.site import Site
@@ -135,4 +135,4 @@ def _text(at: datetime) -> str:
     return at.isoformat().replace("+00:00", "Z")
 
 
-ROUTER = Router(path="/", dependencies=WITH_KEY, route_handlers=[create, list_all, remove])
+ROUTER = Router(path="/", dependencies=COUNTED, route_handlers=[create, list_all, remove])

@@ -11,6 +11,7 @@ from app.adapters.redis import RUN_CHANGED
 from app.domain.errors import Refused
 from app.domain.ids import ItemId, derive_item_id, to_ulid
 from app.domain.protocol.checkpoint import read_checkpoint
+from app.domain.run.effects import FinishRun
 from app.domain.run.happenings import Checkpointed
 from app.domain.run.state import CALLS
 from app.domain.scope import Scope
@@ -31,8 +32,9 @@ class StaleDispatch(Refused):
 class StepRefused(Refused):
     """A step or the run's state is larger than allowed; the run has ended with the reason."""
 
-    def __init__(self) -> None:
-        super().__init__("output_too_large")
+    def __init__(self, code: str) -> None:
+        """`code` is that of the run's end."""
+        super().__init__(code)
 
 
 @post("/v1/checkpoint/{run_id:str}/async", status_code=200)
@@ -67,7 +69,7 @@ async def checkpoint(
     site.bell.publish(f"{RUN_CHANGED}{tenant_scope.environment_id}", to_ulid(wanted))
     if entry.after is not None and entry.after.is_ended:
         # The steps broke a limit of the run; it has ended, and the SDK must hear that nothing more will be saved.
-        raise StepRefused
+        raise StepRefused(next((e.code or "" for e in entry.effects if isinstance(e, FinishRun)), "output_too_large"))
     return Response(b"", media_type="application/json")
 
 

@@ -14,7 +14,7 @@ from app.domain.ids import FunctionId, to_ulid
 from app.domain.limits import PLANS
 from app.domain.scope import Scope
 from app.engine.catalogue import EnvironmentView, KnownFunction
-from app.web.api.bearer import WITH_KEY
+from app.web.api.bearer import COUNTED
 from app.web.api.ids import NotFound
 from app.web.site import Site
 
@@ -53,4 +53,4 @@ def _by_id(view: EnvironmentView, text: str) -> KnownFunction | None:
     return None if known is None or known.is_archived else known
 
 
-ROUTER = Router(path="/", dependencies=WITH_KEY, route_handlers=[invoke])
+ROUTER = Router(path="/", dependencies=COUNTED, route_handlers=[invoke])

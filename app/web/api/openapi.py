@@ -75,6 +75,10 @@ BODIES: Final[Mapping[str, dict[str, Any]]] = {
     "POST /v1/checkpoint/{run_id}/async": {"type": "object", "required": ["steps"]},
     "POST /v2/events": _EVENT,
     "POST /v2/runs/{run_id}/rerun": {"type": "object", "properties": {"fromStep": _STEP}},
+    "POST /v2/apps/{app_name}/functions/{function}/invoke": {
+        "type": "object",
+        "properties": {"data": {"type": "object"}, "idempotencyKey": {"type": "string", "maxLength": 256}},
+    },
     "POST /v2/apps/{app_name}/syncs": {"type": "object", "properties": {"url": _TEXT}},
 }
 

@@ -26,7 +26,7 @@ async def register_app(
             "server_kind_mismatch",
             f"The app expects a {expected} server and this is a {site.server_kind} server. Set INNGEST_DEV of the app accordingly.",
         )
-    synced = await register_body(site.ingest, tenant_scope, await request.body())
+    synced = await register_body(site.ingest, tenant_scope, await request.body(), request.query_params.get("deployId"))
     body: dict[str, object] = {
         "ok": True,
         "modified": synced.is_modified,

@@ -17,7 +17,7 @@ from app.reads import machine
 from app.reads.explain import explain_run
 from app.store.db import tenant
 from app.web.api.asked import Asked, CursorInvalid
-from app.web.api.bearer import WITH_KEY
+from app.web.api.bearer import COUNTED, WITH_KEY
 from app.web.api.ids import NotFound, event_id_of, run_id_of, text_in_path
 from app.web.api.tell import tell
 from app.web.site import Site
@@ -85,7 +85,7 @@ async def cancel_run_v0(
     await cancel_by_api(site, tenant_scope, run_id_of(run_id))
 
 
-@get("/v0/runs/{run_id:str}/actions")
+@get("/v0/runs/{run_id:str}/actions", dependencies=WITH_KEY)
 async def get_actions(
     run_id: FromPath[str], tenant_scope: NamedDependency[Scope], site: NamedDependency[Site]
 ) -> Response[bytes]:
@@ -97,7 +97,7 @@ async def get_actions(
     return Response(body, media_type=JSON)
 
 
-@get("/v0/runs/{run_id:str}/batch")
+@get("/v0/runs/{run_id:str}/batch", dependencies=WITH_KEY)
 async def get_batch(
     run_id: FromPath[str], tenant_scope: NamedDependency[Scope], site: NamedDependency[Site]
 ) -> Response[bytes]:
@@ -201,7 +201,7 @@ def enveloped(data: Any) -> Response[bytes]:
 
 ROUTER = Router(
     path="/",
-    dependencies=WITH_KEY,
+    dependencies=COUNTED,
     route_handlers=[
         get_run,
         get_jobs,

@@ -11,7 +11,7 @@ from app.domain.ids import to_ulid
 from app.domain.limits import MAX_OUTPUT_BYTES
 from app.domain.scope import Scope
 from app.engine.signals import deliver
-from app.web.api.bearer import WITH_KEY
+from app.web.api.bearer import COUNTED
 from app.web.api.ids import NotFound
 from app.web.api.runs import enveloped
 from app.web.api.tell import tell
@@ -37,4 +37,4 @@ async def send_signal(
     return enveloped({"run_id": to_ulid(delivered.run_id)})
 
 
-ROUTER = Router(path="/", dependencies=WITH_KEY, route_handlers=[send_signal])
+ROUTER = Router(path="/", dependencies=COUNTED, route_handlers=[send_signal])

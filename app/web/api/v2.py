@@ -6,7 +6,6 @@ a request does. Secrets are never answered, only what tells keys apart.
 
 import hashlib
 import time
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -24,14 +23,15 @@ from app.engine.sync import SyncFailed, sync_app
 from app.reads import api
 from app.store import accounts, keys
 from app.store.db import tenant
+from app.web.api import start
+from app.web.api.answers import answer, shown_time
 from app.web.api.asked import Asked, CursorInvalid, FieldInvalid, open_cursor, read_object, seal_cursor, text_of
-from app.web.api.bearer import WITH_KEY
+from app.web.api.bearer import COUNTED
 from app.web.api.ids import NotFound, event_id_of, run_id_of, text_in_path
 from app.web.api.runs import cancel_by_api
 from app.web.site import Site
 
 AnyRequest = Request[Any, Any, Any]
-JSON = "application/json"
 _MOST = 100
 _RUNS_QUERY = (
     "status", "appId", "functionId", "from", "until", "timeField", "order", "cursor", "limit", "includeOutput",
@@ -45,7 +45,7 @@ class SyncRefused(Refused):
 @get("/health")
 async def get_health() -> Response[bytes]:
     """Say that the API answers. Needs no key."""
-    return _answer({"status": "ok"})
+    return answer({"status": "ok"})
 
 
 @post("/events", status_code=200)
@@ -58,7 +58,7 @@ async def post_event(
     most = PLANS["self_hosted"].event_bytes
     events = read_events(body, max_event_bytes=most, received_ms=time.time_ns() // 1_000_000)
     ids = await site.events.add(tenant_scope, events)
-    return _answer({"eventId": to_ulid(ids[0])})
+    return answer({"eventId": to_ulid(ids[0])})
 
 
 @get("/runs")
@@ -117,7 +117,7 @@ async def cancel(
 ) -> Response[bytes]:
     """Cancel a run; one that has ended stays as it is."""
     wanted = run_id_of(run_id)
-    return _answer({"id": to_ulid(wanted), "cancelled": await cancel_by_api(site, tenant_scope, wanted)})
+    return answer({"id": to_ulid(wanted), "cancelled": await cancel_by_api(site, tenant_scope, wanted)})
 
 
 @post("/runs/{run_id:str}/rerun", status_code=200)
@@ -132,14 +132,14 @@ async def rerun(
     except ReplayOfNothing:
         raise NotFound("run not found") from None
     site.bell.ring()
-    return _answer({"id": to_ulid(new_id), "originalRunId": to_ulid(wanted)})
+    return answer({"id": to_ulid(new_id), "originalRunId": to_ulid(wanted)})
 
 
 @get("/apps")
 async def list_apps(tenant_scope: NamedDependency[Scope], site: NamedDependency[Site]) -> Response[bytes]:
     """List the apps of the environment."""
     async with tenant(site.pages, tenant_scope.account_id) as connection:
-        return _answer(await api.list_apps(connection, tenant_scope))
+        return answer(await api.list_apps(connection, tenant_scope))
 
 
 @get("/apps/{app_name:str}")
@@ -160,7 +160,7 @@ async def list_functions(
     async with tenant(site.pages, tenant_scope.account_id) as connection:
         if await api.find_app(connection, tenant_scope, name) is None:
             raise NotFound("app not found")
-        return _answer(await api.list_functions(connection, tenant_scope, name))
+        return answer(await api.list_functions(connection, tenant_scope, name))
 
 
 @get("/apps/{app_name:str}/functions/{function:str}")
@@ -193,7 +193,7 @@ async def sync(
     if isinstance(done, SyncFailed):
         raise SyncRefused(done.code, done.message, {**done.details, "fix": done.fix})
     site.bell.ring()
-    return _answer(
+    return answer(
         {
             "syncId": str(done.sync_id),
             "appId": str(done.app_id),
@@ -211,7 +211,7 @@ async def list_event_keys(tenant_scope: NamedDependency[Scope], site: NamedDepen
     """List the event keys of the environment, without their secrets."""
     async with tenant(site.pages, tenant_scope.account_id) as connection:
         found = await keys.list_event_keys(connection, tenant_scope)
-    return _answer([{"name": key.name, **_key(key)} for key in found])
+    return answer([{"name": key.name, **_key(key)} for key in found])
 
 
 @get("/keys/signing")
@@ -219,7 +219,7 @@ async def list_signing_keys(tenant_scope: NamedDependency[Scope], site: NamedDep
     """List the signing keys of the environment, without their secrets."""
     async with tenant(site.pages, tenant_scope.account_id) as connection:
         found = await keys.list_signing_keys(connection, tenant_scope)
-    return _answer([{"state": key.state.upper(), **_key(key)} for key in found])
+    return answer([{"state": key.state.upper(), **_key(key)} for key in found])
 
 
 @get("/envs")
@@ -227,14 +227,14 @@ async def list_environments(tenant_scope: NamedDependency[Scope], site: NamedDep
     """List the environment of the key, and the branches below it. Others of the account are none of its business."""
     async with tenant(site.pages, tenant_scope.account_id) as connection:
         found = await accounts.list_branches(connection, tenant_scope)
-    return _answer(
+    return answer(
         [
             {
                 "id": str(one.id),
                 "name": one.name,
                 "slug": one.slug,
                 "type": one.kind.upper(),
-                "archivedAt": _time(one.archived_at),
+                "archivedAt": shown_time(one.archived_at),
             }
             for one in found
         ]
@@ -278,7 +278,7 @@ async def _runs(
         found = await api.list_runs(connection, scope, wanted)
     has_more, shown = len(found) > limit, found[:limit]
     following = seal_cursor(site.sealer, scope, kind, shown[-1]["id"]) if has_more else None
-    return _answer(shown, page={"cursor": following, "hasMore": has_more, "limit": limit})
+    return answer(shown, page={"cursor": following, "hasMore": has_more, "limit": limit})
 
 
 def _rerun_from(body: bytes) -> tuple[str, bytes | None]:
@@ -302,26 +302,17 @@ def _rerun_from(body: bytes) -> tuple[str, bytes | None]:
 def _found(value: dict[str, Any] | None, otherwise: str | None) -> Response[bytes]:
     if value is None:
         raise NotFound(otherwise)
-    return _answer(value)
-
-
-def _answer(data: object, **more: object) -> Response[bytes]:
-    metadata = {"fetchedAt": _time(datetime.now(UTC)), "cachedUntil": None}
-    return Response(msgspec.json.encode({"data": data, "metadata": metadata, **more}), media_type=JSON)
+    return answer(value)
 
 
 def _key(key: keys.EventKey | keys.SigningKey) -> dict[str, object]:
     return {
         "id": str(key.id),
         "masked": f"{key.prefix}…{key.last_four}",
-        "createdAt": _time(key.created_at),
-        "lastUsedAt": _time(key.used_at),
-        "revokedAt": _time(key.revoked_at),
+        "createdAt": shown_time(key.created_at),
+        "lastUsedAt": shown_time(key.used_at),
+        "revokedAt": shown_time(key.revoked_at),
     }
-
-
-def _time(at: datetime | None) -> str | None:
-    return None if at is None else at.isoformat().replace("+00:00", "Z")
 
 
 HANDLERS = (
@@ -338,11 +329,12 @@ HANDLERS = (
     get_app,
     list_functions,
     get_function,
+    start.invoke,
     sync,
     list_event_keys,
     list_signing_keys,
     list_environments,
     get_account,
 )
-ROUTER = Router(path="/v2", dependencies=WITH_KEY, route_handlers=HANDLERS)
-LONG_ROUTER = Router(path="/api/v2", dependencies=WITH_KEY, route_handlers=HANDLERS)
+ROUTER = Router(path="/v2", dependencies=COUNTED, route_handlers=HANDLERS)
+LONG_ROUTER = Router(path="/api/v2", dependencies=COUNTED, route_handlers=HANDLERS)

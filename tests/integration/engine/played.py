@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import inspect
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -25,7 +26,7 @@ PATIENCE_S = 20.0
 URL = "http://app.test/api/inngest"
 _HEADERS = {"x-inngest-sdk": "js:v4.24.0", "x-inngest-req-version": "2"}
 
-Script = Callable[[dict[str, Any], str | None], Answer]
+Script = Callable[[dict[str, Any], str | None], Answer | Awaitable[Answer]]
 """(the steps the call brings, the targeted step or none) → the app's answer."""
 
 
@@ -119,7 +120,8 @@ class Played:
         run_id = (await self.rows("select id from runs where id = $1", _uuid(said["ctx"]["run_id"])))[0]["id"]
         self.calls.append((run_id, said["steps"]))
         slug = parse_qs(urlsplit(url).query)["fnId"][0]
-        return self.scripts[slug](said["steps"], None if target == "step" else target)
+        answer = self.scripts[slug](said["steps"], None if target == "step" else target)
+        return await answer if inspect.isawaitable(answer) else answer
 
     async def close(self) -> None:
         """Nothing is open."""
@@ -159,6 +161,10 @@ class Played:
         """A run's row."""
         return (await self.rows("select * from runs where id = $1", run_id))[0]
 
+    def calls_of_last(self) -> int:
+        """How many calls the run has had whose call is being answered, this one included."""
+        return len(self.calls_of(RunId(self.calls[-1][0])))
+
     def calls_of(self, run_id: RunId) -> list[dict[str, Any]]:
         """What the calls of a run said about steps."""
         return [steps for run, steps in self.calls if run == run_id]
@@ -179,12 +185,12 @@ async def tenant(pool: Pool) -> Scope:
 
 
 @contextlib.asynccontextmanager
-async def playing(database: str) -> AsyncIterator[Played]:
+async def playing(database: str, kind: type[Played] = Played) -> AsyncIterator[Played]:
     """A tenant of its own with an engine that works for it."""
     pools = [await open_engine_pool(database, size=size) for size in (3, 4, 3)]
     bell = _Bell()
     ingest = Ingest(pools[0], bell.ring)
-    played = Played(pools[0], await tenant(pools[0]), ingest, bell)
+    played = kind(pools[0], await tenant(pools[0]), ingest, bell)
 
     async def no_keys(_environment: EnvironmentId) -> list[str]:
         return []

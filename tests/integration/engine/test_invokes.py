@@ -83,6 +83,21 @@ async def test_an_unknown_function_is_an_error_at_once(database: str) -> None:
         assert await stage.left_over() == {}
 
 
+@pytest.mark.parametrize("more", [{}, {"rateLimit": {"limit": 100, "period": "1h"}}], ids=["plain", "gated"])
+async def test_a_payload_id_that_was_used_before_is_an_error_at_once(database: str, more: dict[str, Any]) -> None:
+    async with staged(database) as stage:
+        stage.plays("shop-child", lambda asked: done("ran"), **more)
+        steps = [invokes("i", "shop-child", {"id": "once"}), invokes("j", "shop-child", {"id": "once"})]
+        stage.plays("shop-parent", sequence(*steps), event="order/made")
+        await stage.sync()
+        await stage.start()
+        parent = await stage.ended(await stage.send("order/made"))
+        assert output(parent)["i"] == {"data": "ran"}
+        assert "started with this event id before" in output(parent)["j"]["error"]["message"]
+        assert len(stage.apps.asked["shop-child"]) == 1
+        assert await stage.left_over() == {}
+
+
 async def test_a_cancelled_child_is_an_error_of_the_parents_step(database: str) -> None:
     async with staged(database) as stage:
         stage.plays("shop-child", sequence(waits("w", "never/comes")))

@@ -165,6 +165,57 @@ async def test_a_run_that_goes_on_can_only_begin_again_from_the_start(played: Pl
     assert (await played.run(again))["completed"] == 0
 
 
+async def test_a_run_made_again_is_ended_from_outside_by_the_rules_of_its_function(played: Played) -> None:
+    is_over = True
+
+    def naps(steps: dict[str, Any], target: str | None) -> Answer:
+        return result("done") if is_over else ops({"op": "Sleep", "id": "nap", "name": "1h", "displayName": "nap"})
+
+    rule = {"event": "order/cancelled", "if": "event.data.n == async.data.n"}
+    await played.function("order", naps, cancel=[rule], timeouts={"start": "1h", "finish": "2h"})
+    first = await played.begin("order")
+    is_over = False
+    again = await replay(played.pool, played.scope, first)
+    kinds = await played.until(
+        "select min(kind) from items where run_id = $1 and kind in ('sleep', 'finish_timeout') having count(*) = 2",
+        again,
+    )
+    assert kinds
+    starts = await played.rows("select kind from items where run_id = $1 and kind = 'start_timeout'", again)
+    assert len(starts) == 1
+    await played.ingest.add(played.scope, [NewEvent("order/cancelled", b'{"n":2}', 1_700_000_000_000)])
+    await played.ingest.add(played.scope, [NewEvent("order/cancelled", b'{"n":1}', 1_700_000_000_001)])
+    await played.ended(again)
+    row = await played.run(again)
+    assert (row["status"], row["error_code"]) == ("cancelled", "event")
+
+
+async def test_a_run_made_again_waits_where_its_event_belongs_now(played: Played) -> None:
+    order = Order()
+    await played.function("order", order)
+    first = await played.begin("order")
+    # The limits came after the first run, whose lane holds nobody back.
+    limits = {
+        "throttle": {"limit": 1, "period": "1h", "key": "event.data.n"},
+        "concurrency": {"limit": 1, "key": "event.data.n"},
+    }
+    await played.function("order", order, **limits)
+    before = (await played.run(first))["lane_id"]
+    again = await replay(played.pool, played.scope, first)
+    await played.ended(again)
+    late = await replay(played.pool, played.scope, first)
+    rows = await played.until(
+        "select i.lane_id, l.blocked_by from items i join lanes l on l.id = i.lane_id"
+        " where i.run_id = $1 and l.blocked_by is not null",
+        late,
+    )
+    lanes = [(await played.run(run_id))["lane_id"] for run_id in (again, late)]
+    assert lanes[0] == lanes[1] != before
+    # The second start within the hour stands in the lane of first items, and the throttle is why.
+    assert rows[0]["lane_id"] not in (before, lanes[0])
+    assert (await played.run(late))["status"] == "queued"
+
+
 # Last, because it takes rows away that nothing takes away in a running system.
 REFUSALS = [
     ("nothing_failed", {"from_step": "failed"}, ""),

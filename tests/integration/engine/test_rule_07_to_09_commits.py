@@ -1,12 +1,15 @@
 """Rules 7 to 9: refused data, connections that die, many tenants in one batch, and the order of locks."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
 
 from app.adapters.http import Answer
 from app.domain.errors import Outside
+from app.engine import transition
 from tests.integration.engine.world import Call, Gate, World, in_turn, invokes, ops, ran, result, waits
 
 #: A name that does not fit into the index of waits, and cannot be packed to fit.
@@ -58,6 +61,35 @@ async def test_rule_07_a_connection_that_dies_after_the_commit_is_read_back_as_w
     assert (await world.run(run_id))["version"] == 3
 
 
+async def test_rule_07_a_written_entry_is_known_by_its_leases_when_its_run_was_changed_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate()
+    await world.function("order", gate)
+    await world.engine()
+    run_id = await world.begin("order")
+    call, answer = await gate.next()
+    real = transition.Committer._read_back
+
+    async def changed_meanwhile(self: Any, entries: Any, commit_id: Any) -> Any:
+        await world.owner.execute(
+            "update runs set commit_id = gen_random_uuid(), version = version + 1 where id = $1", run_id
+        )
+        return await real(self, entries, commit_id)
+
+    monkeypatch.setattr(transition.Committer, "_read_back", changed_meanwhile)
+    stop = world.stop_at("commit.sent")
+    answer.set_result(ops(ran("a")))
+    await stop.reached()
+    stop.go(asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation"))
+    again, end = await gate.next()
+    # The driver of the first call went on at once: nobody gave the item back, and its fence is the first.
+    assert (call.done, again.done, again.fence) == (set(), {"a"}, 1)
+    monkeypatch.undo()
+    end.set_result(result())
+    assert (await world.ended(run_id))["status"] == "completed"
+
+
 async def test_rule_07_a_connection_that_dies_before_the_commit_is_read_back_as_not_won(world: World) -> None:
     gate = Gate()
     await world.function("order", gate)
@@ -96,10 +128,11 @@ async def test_rule_07_an_event_that_cannot_be_reacted_to_stops_no_other(
 
     real = waits.waits_ended_by
 
-    async def breaks(connection: object, row: dict[str, object]) -> object:
+    async def breaks(connection: Any, row: Any) -> AsyncIterator[Any]:
         if row["name"] == "broken":
             raise RuntimeError("a bug that only this event meets")
-        return await real(connection, row)
+        async for found in real(connection, row):
+            yield found
 
     monkeypatch.setattr(react, "waits_ended_by", breaks)
     await world.function("order", in_turn("a"))

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -135,6 +136,63 @@ async def test_what_an_app_posted_in_vain_is_kept_as_well(pool: Pool, scope: Sco
             await register_body(pool, scope, body)
         told = (await syncs(pool, scope))[-1]
         assert (told["status"], told["kind"], told["url"]) == ("failed", "out_of_band", url)
+
+
+async def test_another_name_of_this_machine_is_no_change(pool: Pool, scope: Scope) -> None:
+    here = URL.replace("app.test", "localhost:3000")
+    body = registration(config("a", url=here), url=here)
+    assert (await register_body(pool, scope, body)).is_modified
+    same = body.replace(b"localhost", b"127.0.0.1")
+    assert not (await register_body(pool, scope, same)).is_modified
+    moved = body.replace(b"localhost:3000", b"localhost:3001")
+    assert (await register_body(pool, scope, moved)).changed == ("a",)
+
+
+@pytest.mark.parametrize("echoes", [True, False], ids=["by the id it echoes", "by its address"])
+async def test_an_app_that_posts_its_functions_is_told_from_others_that_sync_meanwhile(
+    pool: Pool, scope: Scope, echoes: bool
+) -> None:
+    elsewhere = "https://public.example/api/inngest"
+    mine = registration(config("a", url=elsewhere), url=elsewhere) if echoes else registration(config("a"))
+    other = registration(config("b", url=URL + "/b"), app="other", url=URL + "/b")
+
+    class Posts(App):
+        async def call(self, method: str, url: str, **more: Any) -> Answer:
+            deploy_id = parse_qs(urlsplit(url).query)["deployId"][0]
+            await register_body(pool, scope, mine, deploy_id if echoes else None)
+            await register_body(pool, scope, other)
+            return Answer(200, {"x-inngest-sdk": "inngest-js:v4.24.0"}, b"{}", 1.0)
+
+    done = await sync_app(pool, Posts(), scope, URL, server_kind="dev", keys=[])
+    assert isinstance(done, Synced)
+    async with pool.acquire() as connection:
+        assert await connection.fetchval("select name from apps where id = $1", done.app_id) == "shop"
+
+
+async def test_a_deploy_that_posts_twice_is_one_sync(pool: Pool, scope: Scope) -> None:
+    first = await register_body(pool, scope, registration(config("a")), "deploy-1")
+    again = await register_body(pool, scope, registration(config("a")), "deploy-1")
+    assert (first.sync_id, again.is_modified) == (again.sync_id, False)
+    assert len(await syncs(pool, scope)) == 1
+
+
+async def test_an_app_that_is_removed_owes_no_due_times_and_has_them_again_when_it_is_back(
+    pool: Pool, scope: Scope
+) -> None:
+    async def due() -> int:
+        async with pool.acquire() as connection:
+            count: int = await connection.fetchval(
+                "select count(*) from schedules where environment_id = $1", scope.environment_id
+            )
+        return count
+
+    body = registration(config("a", triggers=[{"cron": "0 9 * * *"}]))
+    await register_body(pool, scope, body)
+    assert await due() == 1
+    await remove_app(pool, scope, URL)
+    assert await due() == 0
+    await register_body(pool, scope, body)
+    assert await due() == 1
 
 
 async def test_the_same_registration_again_changes_nothing(pool: Pool, scope: Scope) -> None:

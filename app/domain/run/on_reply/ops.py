@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 
 from app.domain import limits
-from app.domain.protocol.opcodes import LAZY, Op, OpCode
+from app.domain.protocol.opcodes import ENDS, LAZY, Op, OpCode
 from app.domain.protocol.reply import Ops
 from app.domain.run.effects import Effect, SetRequestVersion
 from app.domain.run.finish import conclude, start
@@ -18,7 +18,6 @@ from app.domain.run.on_reply.step_error import step_error, step_failed
 from app.domain.run.on_reply.step_not_found import step_not_found
 from app.domain.run.on_reply.step_planned import step_planned
 from app.domain.run.on_reply.step_run import step_run
-from app.domain.run.on_reply.unsupported import unsupported
 from app.domain.run.on_reply.wait_for_event import wait_for_event
 from app.domain.run.on_reply.wait_for_signal import wait_for_signal
 from app.domain.run.turn import Turn
@@ -37,7 +36,7 @@ HANDLERS: Mapping[OpCode, Callable[[Turn, Op], None]] = {
     OpCode.AI_GATEWAY: gateway,
     OpCode.GATEWAY: gateway,
     OpCode.RUN_COMPLETE: run_complete,
-    OpCode.SYNC_RUN_COMPLETE: unsupported,
+    OpCode.SYNC_RUN_COMPLETE: run_complete,
     OpCode.DISCOVERY_REQUEST: discovery_request,
     OpCode.DEFER_ADD: defer_add,
     OpCode.DEFER_ABORT: defer_abort,
@@ -45,7 +44,7 @@ HANDLERS: Mapping[OpCode, Callable[[Turn, Op], None]] = {
 }
 
 #: Ops whose id names no step.
-_NO_STEP = LAZY | {OpCode.RUN_COMPLETE, OpCode.SYNC_RUN_COMPLETE, OpCode.DISCOVERY_REQUEST, OpCode.STEP_NOT_FOUND}
+_NO_STEP = LAZY | ENDS | {OpCode.DISCOVERY_REQUEST, OpCode.STEP_NOT_FOUND}
 _RESULTS = frozenset({OpCode.STEP, OpCode.STEP_RUN, OpCode.STEP_FAILED, OpCode.DEFER_ADD, OpCode.DEFER_ABORT})
 
 
@@ -80,7 +79,7 @@ def _in_order(ops: Iterable[Op]) -> list[Op]:
     Of a list that ends the run only the results before the end count.
     """
     listed = list(ops)
-    ends = [at for at, op in enumerate(listed) if op.code is OpCode.RUN_COMPLETE]
+    ends = [at for at, op in enumerate(listed) if op.code in ENDS]
     if ends:
         return [op for op in listed[: ends[0]] if op.code in _RESULTS] + [listed[ends[0]]]
     return sorted(listed, key=lambda op: op.code is not OpCode.WAIT_FOR_EVENT)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from app.domain.protocol.opcodes import LAZY, Op, OpCode
+from app.domain.protocol.opcodes import ENDS, LAZY, Op, OpCode
 from app.domain.run import keys
 from app.domain.run.effects import LeaveGroup, OpenGroup, SetPlanned
 from app.domain.run.turn import Turn, open_members
@@ -20,7 +20,7 @@ def prepare(turn: Turn, ops: Sequence[Op]) -> None:
     none, and the new branch need not wait for them.
     """
     told = [op for op in ops if op.code not in _SILENT and not turn.is_settled(op.id)]
-    if len(told) < 2 or all(op.code in _RESULTS for op in told) or any(op.code is OpCode.RUN_COMPLETE for op in told):
+    if len(told) < 2 or all(op.code in _RESULTS for op in told) or any(op.code in ENDS for op in told):
         return
     if not turn.sheet.is_planned:
         turn.add(SetPlanned(is_planned=True))

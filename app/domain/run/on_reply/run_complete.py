@@ -1,4 +1,6 @@
-"""`RunComplete`: the function returned, said as an op (ts4 with checkpointing, protocol 17.3)."""
+"""`RunComplete`: the function returned, said as an op (ts4 with checkpointing, protocol 17.3); `SyncRunComplete`: a durable
+endpoint answered, with the status, headers and body it gave (protocol 18).
+"""
 
 from app.domain.protocol.opcodes import Op
 from app.domain.run.effects import FinishRun

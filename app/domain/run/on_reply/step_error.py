@@ -1,7 +1,7 @@
 """`StepError` and `StepFailed`: a step threw. A step that fails for good does not fail the run (protocol 14.1)."""
 
+from app.domain.protocol.error_object import as_memo, error_in, made_error
 from app.domain.protocol.opcodes import Op
-from app.domain.run import errors
 from app.domain.run.effects import RetryStep, SaveStep
 from app.domain.run.finish import may_retry, retry_item
 from app.domain.run.state import ItemKind, StepKind, StepState
@@ -16,8 +16,8 @@ def step_error(turn: Turn, op: Op) -> None:
         return
     elif not may_retry(turn):
         _save(turn, op)
-    elif turn.show_retry(op.id, RetryStep(op.id, StepKind.RUN, op.name, errors.error_in(_memo(op)))):
-        retry_item(turn, errors.error_in(_memo(op)))
+    elif turn.show_retry(op.id, RetryStep(op.id, StepKind.RUN, op.name, error_in(_memo(op)))):
+        retry_item(turn, error_in(_memo(op)))
 
 
 def step_failed(turn: Turn, op: Op) -> None:
@@ -35,7 +35,7 @@ def _save(turn: Turn, op: Op) -> None:
 def _memo(op: Op) -> bytes:
     if op.memo is not None:
         return op.memo
-    return errors.as_memo(errors.made_up("Error", "The step failed without saying why."))
+    return as_memo(made_error("Error", "The step failed without saying why."))
 
 
 def _is_of_another_call(turn: Turn, op: Op) -> bool:

@@ -63,7 +63,7 @@ async def look_alike(database: str, pool: Pool) -> LookAlike:
     event_id = (await ingest.add(scope, [NewEvent("shop-order/sent", b'{"n":1}', 1_700_000_000_000)]))[0]
     await ingest.stop()
     function_id = function_id_of(scope, "shop-order")
-    open_run, ended_run = [await _run(pool, scope, event_id, registered.app_id, ended) for ended in (False, True)]
+    open_run, ended_run = [await run_of(pool, scope, event_id, registered.app_id, ended) for ended in (False, True)]
     return LookAlike(
         scope,
         made["event_key"],
@@ -96,7 +96,7 @@ async def _order(pool: Pool, scope: Scope, app_id: UUID) -> str:
     return to_ulid(row["id"])
 
 
-async def _run(pool: Pool, scope: Scope, event_id: UUID, app_id: UUID, is_ended: bool) -> RunId:
+async def run_of(pool: Pool, scope: Scope, event_id: UUID, app_id: UUID, is_ended: bool) -> RunId:
     """A run of that event as the engine would have left it: one that sleeps, or one that is done."""
     function_id = function_id_of(scope, "shop-order")
     async with pool.acquire() as connection, connection.transaction():

@@ -14,6 +14,7 @@ from litestar.routes import HTTPRoute
 
 from app.main import create_app
 from app.store.db import Pool, open_engine_pool
+from app.web.api import start
 from tests.integration.web.api.look_alikes import LookAlike, look_alike
 from tests.integration.web.site import Client, running, settings_for
 from tests.unit.domain.vectors import exchanges
@@ -94,6 +95,18 @@ V2 = {
     "GET /apps/{app_name}": Route(_APP),
     "GET /apps/{app_name}/functions": Route(_APP),
     "GET /apps/{app_name}/functions/{function}": Route(_FUNCTION),
+    "POST /apps/{app_name}/functions/{function}/invoke": Route(
+        _FUNCTION,
+        body={"data": {"n": 1}, "idempotencyKey": "once"},
+        status=202,  # No worker is there to start it.
+        refuses=(
+            *_JSON,
+            (b'{"data":[]}', "field_invalid"),
+            (b'{"idempotencyKey":7}', "field_invalid"),
+            (b'{"idempotencyKey":"\\u0000"}', "field_invalid"),
+            (b'{"runId":"x"}', "field_unknown"),
+        ),
+    ),
     "POST /apps/{app_name}/syncs": Route(
         _APP,
         status=400,  # Nobody answers there.
@@ -203,6 +216,11 @@ NOTHING = (
         if request["path"].startswith("/v1/realtime/")
     ),
 )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "_PATIENCE_S", 0.1)
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,19 @@
 """What programs read and change by REST, asked as they ask it."""
 
+import json
 from collections.abc import AsyncIterator
+from uuid import UUID
 
 import pytest
 
 from app.domain.event import NewEvent
-from app.domain.ids import parse_ulid, to_ulid
+from app.domain.ids import EventId, FunctionId, parse_ulid, to_ulid
 from app.engine.ingest import Ingest
+from app.reads.api import Started, find_started
 from app.store.db import Pool, open_engine_pool
-from tests.integration.web.api.look_alikes import LookAlike, look_alike
+from app.web.api import start
+from app.web.site import Site
+from tests.integration.web.api.look_alikes import LookAlike, look_alike, run_of
 from tests.integration.web.site import Client, running, settings_for
 
 
@@ -152,3 +157,75 @@ async def test_the_document_and_the_list_of_addresses_need_no_key(client: Client
     assert page.headers["content-type"].startswith("text/html")
     assert page.headers["content-security-policy"].startswith("default-src 'none'")
     assert "POST /e/{event_key}" in page.text
+
+
+async def test_a_key_that_asks_too_often_is_told_when_to_come_again_and_its_runs_are_not_disturbed(
+    client: Client, mine: LookAlike, pool: Pool
+) -> None:
+    site: Site = client.app.state.site
+    assert "x-ratelimit-limit" not in (await client.get("/v2/apps", headers=mine.bearer)).headers
+    async with pool.acquire() as connection:
+        await connection.execute("update accounts set plan = 'free' where id = $1", mine.scope.account_id)
+    site.plans.forget(mine.scope.account_id)
+    for _ in range(600):
+        site.api_rate.ask(mine.bearer["authorization"], 600)
+    for path in ("/v2/apps", "/v1/events", "/v1/cancellations"):
+        answer = await client.get(path, headers=mine.bearer)
+        assert answer.status_code == 429, path
+        assert int(answer.headers["retry-after"]) >= 1
+        assert answer.headers["x-ratelimit-limit"] == "600"
+        assert answer.headers["x-ratelimit-remaining"] == "0"
+    for path in ("actions", "batch"):
+        assert (await client.get(f"/v0/runs/{mine.run_id}/{path}", headers=mine.bearer)).status_code == 200
+    checkpoint = await client.post(f"/v1/checkpoint/{mine.run_id}/async", headers=mine.bearer, content=b"{}")
+    register = await client.post("/fn/register", headers=mine.bearer, content=b"{}")
+    assert (checkpoint.status_code, register.status_code) == (400, 400)
+
+
+async def test_a_function_started_by_program_answers_with_its_run(
+    client: Client, mine: LookAlike, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start, "_PATIENCE_S", 0.0)
+    path = f"/v2/apps/{mine.app_id}/functions/{mine.function_id}/invoke"
+    function = FunctionId(UUID(mine.function_id))
+
+    async def asked(body: dict[str, object]) -> EventId:
+        answer = await client.post(path, headers=mine.bearer, json=body)
+        assert (answer.status_code, answer.json()["data"]["runId"]) == (202, None)
+        event_id = parse_ulid(answer.json()["data"]["eventId"])
+        assert event_id is not None
+        return EventId(event_id)
+
+    async def became(event_id: EventId, key: str | None = None) -> Started | None:
+        async with pool.acquire() as connection:
+            return await find_started(connection, mine.scope, function, event_id, key)
+
+    async def answered(event_id: EventId, outcome: str) -> None:
+        async with pool.acquire() as connection:
+            await connection.execute(
+                "insert into dispositions (environment_id, function_id, account_id, event_id, outcome)"
+                " values ($1, $2, $3, $4, $5)",
+                mine.scope.environment_id, function, mine.scope.account_id, event_id, outcome,
+            )  # fmt: skip
+
+    first = await asked({"data": {"n": 1}, "idempotencyKey": "k"})
+    assert await became(first, "k") is None
+    run_id = await run_of(pool, mine.scope, first, UUID(mine.app_id), is_ended=True)
+    started = await became(first, "k")
+    assert started is not None
+    assert started.run is not None
+    assert (started.run["runId"], started.run["status"]) == (to_ulid(run_id), "COMPLETED")
+    assert json.loads(bytes(started.run["result"])) == {"of": str(mine.scope.account_id)}
+
+    again = await asked({"idempotency_key": "k"})
+    async with pool.acquire() as connection:
+        await connection.execute(
+            "insert into dedupe (environment_id, function_id, account_id, key, run_id, expires_at)"
+            " values ($1, $2, $3, 'k', $4, clock() + interval '1 hour')",
+            mine.scope.environment_id, function, mine.scope.account_id, run_id,
+        )  # fmt: skip
+    await answered(again, "duplicate")
+    assert await became(again, "k") == started
+    refused = await asked({})
+    await answered(refused, "rate_limited")
+    assert await became(refused) == Started(None, "rate_limited")

@@ -7,7 +7,7 @@ import pytest
 
 from app.domain import limits
 from app.domain.ids import to_ulid
-from app.domain.protocol.opcodes import Op, OpCode
+from app.domain.protocol.opcodes import Op, OpCode, read_ops
 from app.domain.run.effects import (
     Effect,
     EnqueueItem,
@@ -228,11 +228,15 @@ def test_lazy_ops_do_nothing_beside_others(code: OpCode) -> None:
     assert set(scene.run.steps) == {"a"}
 
 
-@pytest.mark.parametrize("code", [OpCode.SYNC_RUN_COMPLETE])
-def test_an_op_that_is_not_supported_ends_the_run_with_a_code(code: OpCode) -> None:
-    end = Scene().reply("start", Op(code, "g", "g"))[-1]
-    assert isinstance(end, FinishRun)
-    assert (end.status, end.code) == (RunStatus.FAILED, "op_unsupported")
+def test_the_answer_of_a_durable_endpoint_is_the_result_of_its_run() -> None:
+    said = {
+        "op": "SyncRunComplete",
+        "id": "s",
+        "data": {"data": {"status": 201, "headers": {}, "body": "ok", "duration": 7}},
+    }
+    (op,) = read_ops([said], NOW)
+    end = Scene().reply("start", ran("a"), op)[-1]
+    assert end == FinishRun(RunStatus.COMPLETED, b'{"body":"ok","duration":7,"headers":{},"status":201}')
 
 
 def test_a_step_the_app_does_not_find_is_asked_for_again() -> None:
