@@ -29,6 +29,8 @@ _TYPES = {
 }
 _CSS_IMPORT = re.compile(r'^@import "([\w.-]+)";$', re.MULTILINE)
 _JS_IMPORT = re.compile(r'^import "\./([\w.-]+)";$', re.MULTILINE)
+#: Comments that have lines of their own; they are for who reads the source, and were a fifth of what went over the wire.
+_JS_COMMENT = re.compile(r"^[ \t]*(?://.*|/\*[\s\S]*?\*/[ \t]*)\n", re.MULTILINE)
 #: What holds an address with a hash in it may be kept for a year.
 _FOR_EVER = "public, max-age=31536000, immutable"
 
@@ -87,9 +89,10 @@ def _load(path: Path) -> Asset:
         content = _CSS_IMPORT.sub(lambda m: (path.parent / m[1]).read_text(encoding="utf-8"), content.decode()).encode()
     elif path.name == "app.js":
         # A block keeps each module's names to itself, as separate files would.
-        content = _JS_IMPORT.sub(
+        joined = _JS_IMPORT.sub(
             lambda m: "{\n" + (path.parent / m[1]).read_text(encoding="utf-8") + "}", content.decode()
-        ).encode()
+        )
+        content = _JS_COMMENT.sub("", joined).encode()
     packed = None if path.suffix == ".woff2" else gzip.compress(content, 9, mtime=0)
     return Asset(content, packed, _TYPES[path.suffix])
 
