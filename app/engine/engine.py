@@ -379,14 +379,18 @@ class Engine:
         s = self.settings
         while True:
             await asyncio.sleep(s.renew_s)
-            await pause_points.reached("heartbeat")
             try:
+                await pause_points.reached("heartbeat")
                 async with self.cold_pool.acquire(timeout=5) as connection:
                     rows = await fetch(
                         connection, named("workers", "renew"), id=self.worker_id, lease=timedelta(seconds=s.lease_s)
                     )
             except UNREACHABLE as error:
                 log.warning("could not renew the lease", extra={"error": repr(error)})
+                continue
+            except Exception:
+                # Whatever it was: a worker whose heart stops goes on leasing what others then rescue from it, for ever.
+                log.exception("could not renew the lease")
                 continue
             if rows:
                 self.clock.saw(rows[0]["now"])

@@ -56,6 +56,8 @@ _BATCH = 128
 _BUSY_TRIES = 3
 #: Waits of `lock_timeout` for one run that stays busy, aside from everybody else's; then its item is given back.
 _PATIENT_TRIES = 10
+#: Somebody else's locks, or a database too slow for the statement's time: says nothing against what was to be written.
+_IN_THE_WAY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.QueryCanceledError)
 _UNWRITABLE = "What the app answered cannot be stored."
 
 
@@ -217,7 +219,7 @@ class Committer:
         except CONNECTION_LOST:
             won = await self._read_back(entries, commit_id)
             await self._take_up(entries, won)
-        except asyncpg.DeadlockDetectedError:
+        except _IN_THE_WAY:
             won = {}
         except asyncpg.PostgresError as error:
             tried = [group for group, _ in entries.values()]
@@ -323,7 +325,7 @@ class Committer:
                         [e.run.id for _, e in entries.values()],
                         commit_id,
                     )
-            except (asyncpg.LockNotAvailableError, *CONNECTION_LOST):
+            except (*_IN_THE_WAY, *CONNECTION_LOST):
                 await asyncio.sleep(0.2)
         found = {row["id"]: Won(row["version"], row["now"]) for row in rows}
         return {n: found[e.run.id] for n, (_, e) in entries.items() if e.run.id in found}
@@ -416,7 +418,7 @@ class Committer:
                             written.append((good, entry, won[n]))
                         else:  # an item was rescued between the two statements
                             lost += good
-        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, *CONNECTION_LOST) as error:
+        except (*_IN_THE_WAY, *CONNECTION_LOST) as error:
             log.warning("slow path must try again", extra={"error": repr(error), "runs": len(groups)})
             if wait:
                 await asyncio.sleep(0.5)

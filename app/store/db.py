@@ -86,11 +86,20 @@ def statements(name: str) -> dict[str, str]:
     return {parts[i]: parts[i + 1].strip().rstrip(";") for i in range(1, len(parts), 2)}
 
 
-#: What asyncpg raises when the outcome of a commit is unknown (G11).
+#: What asyncpg raises when the database is not well: the outcome of a commit is unknown (G11), and it is worth asking again.
 CONNECTION_LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     ConnectionError,
     OSError,
     asyncio.TimeoutError,
+    # The server stops, crashed, starts, has no room, may not write, or threw out a session that slept too long: not the
+    # statement's fault, and the same statement works once the server is well.
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresSystemError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
 )

@@ -10,6 +10,7 @@ import pytest
 from app.adapters.http import Answer
 from app.domain.errors import Outside
 from app.engine import transition
+from app.store import commit as store
 from tests.integration.engine.world import Call, Gate, World, in_turn, invokes, ops, ran, result, waits
 
 #: A name that does not fit into the index of waits, and cannot be packed to fit.
@@ -88,6 +89,32 @@ async def test_rule_07_a_written_entry_is_known_by_its_leases_when_its_run_was_c
     monkeypatch.undo()
     end.set_result(result())
     assert (await world.ended(run_id))["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    "unwell",
+    [
+        asyncpg.AdminShutdownError("terminating connection due to administrator command"),
+        asyncpg.DiskFullError("could not extend file"),
+        asyncpg.QueryCanceledError("canceling statement due to statement timeout"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_rule_07_a_database_that_is_unwell_fails_no_run(
+    world: World, monkeypatch: pytest.MonkeyPatch, unwell: asyncpg.PostgresError
+) -> None:
+    real, errors = store.commit, [unwell]
+
+    async def commit(*what: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return await real(*what)
+
+    monkeypatch.setattr(transition, "commit", commit)
+    await world.function("order", in_turn("a"))
+    await world.engine()
+    assert (await world.ended(await world.begin("order")))["status"] == "completed"
+    assert not errors
 
 
 async def test_rule_07_a_connection_that_dies_before_the_commit_is_read_back_as_not_won(world: World) -> None:

@@ -2,6 +2,9 @@
 
 import asyncio
 
+import asyncpg
+import pytest
+
 from tests.integration.engine.world import Gate, World, in_turn, ops, ran, result
 
 
@@ -55,6 +58,21 @@ async def test_rule_10_the_rescuer_does_not_take_a_worker_that_just_renewed(worl
     await second.keep_once()
     assert gate.waiting == 0
     assert await world.column("select distinct worker_id from items") == [engine.worker_id]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [asyncpg.AdminShutdownError("the database restarts"), RuntimeError("a bug")],
+    ids=lambda e: type(e).__name__,
+)
+async def test_rule_10_a_renewal_that_fails_in_whatever_way_is_tried_again(world: World, error: Exception) -> None:
+    await world.engine(renew_s=0.02)
+    stop = world.stop_at("heartbeat")
+    await stop.reached()
+    stop.go(error)
+    beats_on = world.stop_at("heartbeat")
+    await beats_on.reached()
+    beats_on.go()
 
 
 async def test_rule_10_a_worker_whose_renewal_touches_no_row_drops_everything_and_starts_anew(world: World) -> None:
