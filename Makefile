@@ -50,8 +50,8 @@ bench: setup ## measure latencies and saturation (make bench ARGS="--against URL
 	@$(RUN) -m bench $(ARGS)
 
 .PHONY: chaos
-chaos: setup ## kill processes at named and random points and check that nothing is lost
-	@STEPWELL_TEST_SIZE=full $(RUN) -m pytest -q --timeout 1800 tests/chaos
+chaos: setup ## strike a running Stepwell and check that nothing is lost (make chaos SEED=7 MINUTES=5 JSON=result.json)
+	@$(RUN) -m tests.chaos.storm $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),5) $(if $(JSON),--json $(JSON))
 
 .PHONY: lock
 lock: $(if $(findstring .tools,$(UV)),.tools/bin/uv) ## pin all dependencies anew, with hashes and without addresses

@@ -90,6 +90,8 @@ def statements(name: str) -> dict[str, str]:
 CONNECTION_LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    # The driver was told of the end and asked for more before the connection was gone.
+    asyncpg.InternalClientError,
     ConnectionError,
     OSError,
     asyncio.TimeoutError,
