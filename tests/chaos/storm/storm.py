@@ -94,6 +94,7 @@ class Storm:
                 looks.append(asyncio.create_task(self._look(yard)))
                 await self._storm(yard, client)
                 is_quiet = await self._calm_down(yard, client)
+                self.wrong += [f"a look failed: {look.exception()!r}" for look in looks if look.done()]
                 for look in looks:
                     look.cancel()
                 await client.close()
