@@ -32,7 +32,7 @@ from app.domain.ids import RunId, WorkerId
 from app.domain.protocol.error_object import made_error
 from app.domain.protocol.reply import Failed
 from app.domain.run.advance import advance
-from app.domain.run.effects import Effect, Ignore
+from app.domain.run.effects import Effect, FinishRun, Ignore
 from app.domain.run.fold import fold_all
 from app.domain.run.happenings import Happening, Replied
 from app.domain.run.state import CALLS, Run
@@ -411,6 +411,7 @@ class Committer:
                 await pause_points.reached("slow.locked", held_ids)
                 batch = Batch()
                 entries, lost = await self._advance_again(connection, batch, by_run, held_ids)
+                await _await_leases(connection, [entry for *_, entry in entries])
                 if entries:
                     won = await commit(connection, batch, uuid.uuid4())
                     for n, good, entry in entries:
@@ -470,6 +471,16 @@ class Committer:
                 entries.append((n, good, entry))
         await signals.take(connection)
         return entries, lost
+
+
+async def _await_leases(connection: Any, entries: list[Entry]) -> None:
+    """Before runs end: a lease of their items may be under way, and the slot it takes is not yet seen by anybody.
+
+    The fast path does not wait; the keeper `sweep` frees what a run of its then leaves behind, a second later.
+    """
+    ending = [entry.run.id for entry in entries if any(isinstance(effect, FinishRun) for effect in entry.effects)]
+    if ending:
+        await fetch(connection, named("lease", "lock_items"), run_ids=ending)
 
 
 async def _tell_late(connection: Any, pending: Pending) -> None:
@@ -573,6 +584,7 @@ async def change_run(
             return entry
         batch = Batch()
         write(batch, 0, entry, clock.now())
+        await _await_leases(connection, [entry])
         await commit(connection, batch, uuid.uuid4())
     await pause_points.reached("change.committed", [run_id])
     return entry

@@ -189,6 +189,10 @@ select r.id from runs r where r.id = any(:run_ids::uuid[]) for no key update ski
 -- Holds one run, waiting at most lock_timeout.
 select r.id from runs r where r.id = :run_id::uuid for no key update
 
+-- name: lock_items
+-- Waits for leases of these runs' items that are under way: the next statement, which ends the runs, sees their slots.
+select i.id from items i where i.run_id = any(:run_ids::uuid[]) order by i.id for update
+
 -- name: item_fences
 -- The fences of items whose runs are held.
 select i.id, i.fence, i.attempt from items i where i.id = any(:item_ids::uuid[]) for update

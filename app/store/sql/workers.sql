@@ -94,6 +94,13 @@ update lanes l set next_due = x.due from (
   order by l.id for no key update of l skip locked
 ) x where l.id = x.id returning l.id
 
+-- name: free_orphans
+-- Slots nobody has: their run ended in one statement while another leased an item of it, whose slot that one did not see.
+delete from slots s
+where not exists (select from items i where i.run_id = s.run_id and i.lease_id = s.lease_id)
+  and not (s.lease_id = s.run_id and exists (select from runs r where r.id = s.run_id and r.ended_at is null))
+returning s.flow_key_id
+
 -- name: next_due
 -- When the earliest future item comes due, so that a timer is not a second late.
 select least((select min(l.next_due) from lanes l where l.next_due > clock()),

@@ -190,11 +190,13 @@ async def _flush(field: Field, _dice: random.Random) -> bool:
 
 
 async def _sick(field: Field, _dice: random.Random) -> bool:
-    with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-        url = f"http://127.0.0.1:{field.yard.proxies['app'].target[1]}/sick?p=0.7&s=3"
-        async with field.client.http.post(url) as answer:
-            await asyncio.sleep(3)
-            return answer.status == 200
+    url = f"http://127.0.0.1:{field.yard.proxies['app'].target[1]}/sick?p=0.7&s=3"
+    for _ in range(20):  # Another strike may have taken it away just now.
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            async with field.client.http.post(url) as answer:
+                await asyncio.sleep(3)
+                return answer.status == 200
+        await asyncio.sleep(0.5)
     return False
 
 

@@ -46,6 +46,35 @@ async def test_rule_11_two_workers_never_lease_the_same_item(world: World) -> No
     assert items
 
 
+async def test_rule_11_a_cancel_that_meets_a_lease_under_way_leaves_no_slot(world: World) -> None:
+    await world.function("order", in_turn("a"), concurrency=[{"limit": 1}])
+    engine = await _queue(world, order=1)
+    run_id = await world.value("select id from runs")
+    stop = world.stop_at("lease.picked")
+    leasing = asyncio.create_task(lease(engine.pool, engine.worker_id, 1, ()))
+    await stop.reached()
+    cancelling = asyncio.create_task(world.cancel(run_id))
+    await world.until(
+        lambda: world.owner.fetchval(
+            "select exists (select from pg_stat_activity where wait_event_type = 'Lock'"
+            " and datname = current_database())"
+        )
+    )
+    stop.go()
+    await asyncio.gather(leasing, cancelling)
+    assert await world.column("select lease_id from slots") == []
+
+
+async def test_rule_11_a_slot_that_nobody_has_is_free_within_a_second(world: World) -> None:
+    await world.function("order", in_turn("a"), concurrency=[{"limit": 1}])
+    engine = await _queue(world, order=1)
+    await lease(engine.pool, engine.worker_id, 1, ())
+    await world.rows("delete from items returning id")
+    await engine.keep_once()
+    assert await world.column("select lease_id from slots") == []
+    await world.cancel(await world.value("select id from runs"))
+
+
 async def test_rule_11_a_limit_of_two_holds_under_four_workers_one_of_which_is_killed(world: World) -> None:
     gate = Gate()
     await world.function("order", gate, concurrency=[{"limit": 2}])
