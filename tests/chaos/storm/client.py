@@ -283,7 +283,7 @@ class Client:
 
     async def _run_of(self, event_id: UUID, more: str = "") -> UUID | None:
         """The run an event started, as soon as there is one; none when the storm is over before."""
-        for _ in range(150):
+        for _ in range(1500):
             found = await self.yard.ask(f"select id from runs where event_id = $1 {more}", event_id)
             if found:
                 return UUID(int=found[0]["id"].int)
