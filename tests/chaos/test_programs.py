@@ -3,7 +3,9 @@
 import random
 from typing import Any
 
+from app.store.db import statements
 from tests.chaos.storm.interpreter import walk
+from tests.chaos.storm.planted import PLANTS
 from tests.chaos.storm.programs import Maker, Node, Program, disagreement, step_key
 from tests.chaos.storm.strikes import BY_NAME, plan
 
@@ -44,6 +46,11 @@ def test_any_order_of_completion_gives_a_result_the_judge_accepts() -> None:
         assert disagreement(program, values) == "", seed
         assert disagreement(program, values[:-1]), seed
         assert disagreement(program, [*values[:-1], {"ok": "another"}]), seed
+
+
+def test_every_bug_can_still_be_planted_in_the_statements_as_they_are() -> None:
+    for changes in PLANTS.values():
+        assert all(text in statements(file)[name] for file, name, text, _ in changes), changes
 
 
 def test_a_seed_gives_the_same_plan_and_four_minutes_strike_everything() -> None:

@@ -27,8 +27,8 @@ PLANTS: dict[str, tuple[tuple[str, str, str, str], ...]] = {
         (
             "inbox",
             "ingest",
-            "clock(), f.account_id from ev join fresh f on f.n = ev.n\n)",
-            "clock(), f.account_id from ev join fresh f on f.n = ev.n where random() > 0.1\n)",
+            "join fresh f on f.n = ev.n\n)\nselect",
+            "join fresh f on f.n = ev.n where random() > 0.1\n)\nselect",
         ),
     ),
     "timeout_item": (
