@@ -6,6 +6,9 @@
 A crash anywhere leaves items pending: they are taken again when `taken_until` has passed. An item is settled in the
 transaction that changed its run, so nothing is done twice, and no transaction touches two runs (architecture 5, rules 9
 and 16). Nobody waits for Redis: job BULK only makes it start at once.
+
+When an item is due stands in `taken_until`: the ten seconds in which an action can be undone, its speed and its pauses are
+nothing else. The worker that holds an item looks once more whether the action rests.
 """
 
 import logging
@@ -83,6 +86,9 @@ async def _do(pool: Pool, clock: DatabaseClock, scope: Scope, row: asyncpg.Recor
             if asked["action"] == "cancel":
                 entry = await change_run(Held(connection), run_id, CancelRequested("bulk"), clock=clock, scope=scope)
                 done = Done(scope, run_id, entry)
+                if asked["is_deep"]:
+                    # They are items of their own: no transaction changes two runs.
+                    await fetch(connection, named("bulk", "take_children"), bulk_id=row["bulk_id"], run_id=run_id)
             else:
                 cause = row["bulk_id"].bytes + run_id.bytes
                 new_id = await replay(

@@ -8,13 +8,15 @@ from typing import Any
 from uuid import UUID
 
 from app.domain.ids import EnvironmentId, RunId, to_ulid
+from app.reads import scan
 from app.reads.filters import RunFilter, Where
 from app.reads.filters import where as conditions_of
 from app.store.db import Connection
 from app.store.named import fetch, named
 
-#: Runs of one action.
-MOST = 1000
+#: Runs of one action, and of one that ticks them one by one.
+MOST = 20_000
+MOST_TICKED = 1000
 #: Rows of the result table.
 MOST_RESULTS = 200
 OUTCOMES = ("done", "skipped", "failed", "dropped", "pending")
@@ -34,7 +36,8 @@ class Sample:
 class Preview:
     """What an action would do. `chosen` is what it changes; `left_out` counts the rest by reason.
 
-    `is_cut`: more than `MOST` runs match, and nothing may be done. `functions` are names, `versions` name and number.
+    `is_cut`: more than `MOST` runs match, and nothing may be done; `is_unsure`: an expression could not be tried on all
+    runs of the range, and nothing may be done either. `functions` are names, `versions` name and number.
     """
 
     matching: int
@@ -47,6 +50,7 @@ class Preview:
     oldest: datetime | None
     newest: datetime | None
     samples: tuple[Sample, ...]
+    is_unsure: bool = False
 
 
 async def preview(
@@ -59,15 +63,19 @@ async def preview(
     from_step: str = "failed",
     is_again: bool = False,
 ) -> Preview:
-    """Look at the runs of a filter, or at those with these ids, newest first. One statement.
+    """Look at the runs of a filter, or at those with these ids, newest first. One statement, two with an expression.
 
     `is_again` takes runs that were replayed before, too.
     """
+    is_unsure = False
+    if isinstance(wanted, RunFilter) and wanted.expression:
+        found = await scan.find(connection, environment_id, wanted, now, room=MOST + 1)
+        wanted, is_unsure = found.ids, found.is_cut or found.too_large > 0
     if isinstance(wanted, RunFilter):
         conditions = conditions_of(environment_id, wanted, now)
     else:
         conditions = Where(environment_id)
-        conditions.add("r.id = any(?)", list(wanted)[:MOST])
+        conditions.add("r.id = any(?)", list(wanted)[: MOST + 1])
     records = await connection.fetch(
         f"""select r.id, r.status, r.function_version, r.queued_at, r.ended_at is not null as is_ended,
               coalesce(f.name, f.slug, '') as function_name, f.paused_at is not null as is_paused,
@@ -103,6 +111,7 @@ async def preview(
         oldest=min((r["queued_at"] for r in chosen), default=None),
         newest=max((r["queued_at"] for r in chosen), default=None),
         samples=tuple(Sample(to_ulid(r["id"]), r["status"], r["function_name"], r["queued_at"]) for r in chosen[:5]),
+        is_unsure=is_unsure,
     )
 
 
@@ -125,7 +134,10 @@ def _reason(record: Any, action: str, from_step: str, *, is_again: bool) -> str 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One action. The counts add up to `total`; `ended_at` is when its last item was settled, once all are."""
+    """One action. The counts add up to `total`; `ended_at` is when its last item was settled, once all are.
+
+    Nothing starts before `starts_at`. `speed` is in runs a second, None as fast as possible.
+    """
 
     id: UUID
     ulid: str
@@ -137,6 +149,12 @@ class Progress:
     left_out: int
     actor: str
     made_at: datetime
+    name: str
+    starts_at: datetime
+    speed: int | None
+    is_deep: bool
+    is_paused: bool
+    is_undone: bool
     is_stopped: bool
     counts: dict[str, int]
     ended_at: datetime | None
@@ -155,9 +173,15 @@ class Progress:
         return self.counts["pending"] == 0
 
     @property
+    def may_undo(self) -> bool:
+        """Whether nothing has started yet."""
+        return not self.is_ended and self.now < self.starts_at
+
+    @property
     def mark(self) -> str:
         """Differs whenever the page would."""
-        return "-".join(str(self.counts[outcome]) for outcome in OUTCOMES) + ("-stopped" if self.is_stopped else "")
+        now = (self.is_stopped, self.is_paused, self.now < self.starts_at)
+        return "-".join(str(number) for number in (*(self.counts[outcome] for outcome in OUTCOMES), *map(int, now)))
 
 
 async def find_progress(connection: Connection, environment_id: EnvironmentId, bulk_id: UUID) -> Progress | None:
@@ -185,11 +209,11 @@ class Result:
 
 
 async def results(
-    connection: Connection, environment_id: EnvironmentId, bulk_id: UUID, outcome: str | None
+    connection: Connection, environment_id: EnvironmentId, bulk_id: UUID, outcome: str | None, room: int = MOST_RESULTS
 ) -> list[Result]:
     """The first items of one outcome, or of all: failed ones first."""
     rows = await fetch(
-        connection, named("bulk", "results"), id=bulk_id, environment=environment_id, state=outcome, room=MOST_RESULTS
+        connection, named("bulk", "results"), id=bulk_id, environment=environment_id, state=outcome, room=room
     )
     return [
         Result(
@@ -210,7 +234,7 @@ def _progress(record: Any) -> Progress:
     total, pending = record["total"], counts["pending"]
     settled = total - pending
     end = record["last_at"] if pending == 0 and record["last_at"] else record["now"]
-    seconds = max(0.001, (end - record["made_at"]).total_seconds())
+    seconds = max(0.001, (end - max(record["made_at"], record["starts_at"])).total_seconds())
     rate = settled / seconds if settled else None
     return Progress(
         id=record["id"],
@@ -223,6 +247,12 @@ def _progress(record: Any) -> Progress:
         left_out=record["left_out"],
         actor=record["actor"],
         made_at=record["made_at"],
+        name=record["name"],
+        starts_at=record["starts_at"],
+        speed=record["speed"],
+        is_deep=record["is_deep"],
+        is_paused=record["paused_at"] is not None,
+        is_undone=record["undone_at"] is not None,
         is_stopped=record["stopped_at"] is not None,
         counts=counts,
         ended_at=record["last_at"] if pending == 0 else None,
@@ -230,3 +260,7 @@ def _progress(record: Any) -> Progress:
         left_ms=None if rate is None or pending == 0 else 1000 * pending / rate,
         now=record["now"],
     )
+
+
+#: What a preview is when there was none.
+NOTHING = Preview(0, False, (), {}, {}, {}, {}, None, None, ())

@@ -1,7 +1,8 @@
 """Which runs are meant: the filters of lists, counts, histograms and bulk actions, as conditions of SQL.
 
 Pure but for names: functions and apps come as slugs and names and are compared inside the environment. Times are whole
-minutes and mean the minute of a run's id, so that a list, which pages by id, and the minute counters agree.
+minutes. A range by the time of queuing means the minute of a run's id, so that a list, which pages by id, and the minute
+counters agree; ranges by start and end look at the rows. An expression is no SQL: `scan` works it out.
 """
 
 from dataclasses import dataclass, replace
@@ -31,6 +32,34 @@ STATUSES = {
     "failed": "r.status = 'failed'",
     "completed": "r.status = 'completed'",
     "cancelled": "r.status in ('cancelled', 'skipped')",
+}
+#: Which of its times puts a run into a range.
+TIMES = ("queued", "started", "ended")
+#: Events looked through for a sender's key, newest first: they have no index by it. Keys of the last day have.
+KEYS_LOOKED_AT = 20_000
+#: How far beyond its function's usual length (p95 of its newest `_LENGTHS` completed runs) a run counts as stuck.
+_STUCK, _LENGTHS = 3, 200
+_LONG_WAIT = "1 minute"
+#: One object of function id → p95 in seconds, worked out once a statement, for functions with runs under way.
+_USUAL = f"""(select jsonb_object_agg(u.function_id::text, u.p95) from (
+    select o.function_id, percentile_cont(0.95) within group (order by extract(epoch from c.ended_at - c.started_at)) as p95
+    from (select distinct y.function_id from (select function_id from runs
+            where environment_id = $1 and status = 'running' order by id desc limit 10000) y) o
+    cross join lateral (select x.started_at, x.ended_at from runs x where x.environment_id = $1
+      and x.function_id = o.function_id and x.status = 'completed' order by x.id desc limit {_LENGTHS}) c
+    group by 1) u)"""
+#: Traits that are filters: what people read, and the condition on `runs r`. None of them is ever null.
+MARKS = {
+    "unreplayed": ("not replayed", "not exists (select 1 from runs n where n.original_run_id = r.id)"),
+    "stuck": (
+        f"running longer than {_STUCK} × p95",
+        f"""coalesce(r.status = 'running' and extract(epoch from clock() - r.started_at)
+             > {_STUCK} * ({_USUAL} ->> r.function_id::text)::float, false)""",
+    ),
+    "waited": (
+        "queued over 1 min",
+        f"(coalesce(r.started_at, r.ended_at, clock()) - r.queued_at > interval '{_LONG_WAIT}')",
+    ),
 }
 #: Messages are alike when they differ in numbers only.
 _ALIKE = "regexp_replace({}, '[0-9]+', '0', 'g')"
@@ -66,7 +95,9 @@ class RunFilter:
 
     `ids`: the search text as ids, matched against run and event. `since` and `until`: absolute range, whole minutes,
     the end not included; else `last` is one of `RANGES`, or None for any time. `alike`: a failed run whose error others
-    share. `bulk`: the bulk action that made the runs.
+    share. `bulk`: the bulk action that made the runs. `items`: a bulk action that was about them, and with which outcome
+    (all when empty). `by`: which of `TIMES` the range is about. `key`: an idempotency key. `expression`: over event and
+    output, worked out by `scan` and by nobody else.
     """
 
     status: Choice = Choice()
@@ -78,6 +109,11 @@ class RunFilter:
     until: datetime | None = None
     alike: RunId | None = None
     bulk: UUID | None = None
+    marks: Choice = Choice()
+    items: tuple[UUID, str] | None = None
+    by: str = "queued"
+    key: str = ""
+    expression: str = ""
 
     @property
     def tab(self) -> str:
@@ -88,7 +124,8 @@ class RunFilter:
     @property
     def is_counted(self) -> bool:
         """Whether the minute counters can answer how many there are."""
-        return not (self.ids or self.alike or self.bulk) and (self.last is not None or self.since is not None)
+        others = self.ids or self.alike or self.bulk or self.marks or self.items or self.key or self.expression
+        return not others and self.by == "queued" and (self.last is not None or self.since is not None)
 
     def without_status(self) -> "RunFilter":
         """The same for all statuses: what the tabs count."""
@@ -138,11 +175,9 @@ def where(environment_id: EnvironmentId, wanted: RunFilter, now: datetime) -> Wh
     if wanted.status.wanted:
         out.conditions.append("(" + " or ".join(STATUSES[s] for s in wanted.status.wanted) + ")")
     out.conditions += [f"not {STATUSES[s]}" for s in wanted.status.unwanted]
-    span = wanted.span(now)
-    if span is not None:
-        out.add("r.id >= ?", floor_id(span[0]))
-    if wanted.until is not None:
-        out.add("r.id < ?", floor_id(wanted.until))
+    out.conditions += [MARKS[mark][1] for mark in wanted.marks.wanted]
+    out.conditions += [f"not {MARKS[mark][1]}" for mark in wanted.marks.unwanted]
+    _add_range(out, wanted, now)
     if wanted.alike is not None:
         same = _ALIKE.format("coalesce(x.error_message, '')") + " = " + _ALIKE.format("coalesce(r.error_message, '')")
         out.add(
@@ -155,7 +190,40 @@ def where(environment_id: EnvironmentId, wanted: RunFilter, now: datetime) -> Wh
             "r.id in (select new_run_id from bulk_items where environment_id = $1 and bulk_id = ?)",
             wanted.bulk,
         )
+    if wanted.items is not None:
+        bulk, outcome = wanted.items
+        out.add("r.id in (select run_id from bulk_items where environment_id = $1 and bulk_id = ?)", bulk)
+        if outcome:
+            out.add(
+                f"r.id in (select run_id from bulk_items where bulk_id = ${len(out.arguments)} and state = ?)", outcome
+            )
+    if wanted.key:
+        out.add(
+            "(r.id = any(array(select d.run_id from dedupe d where d.environment_id = $1 and d.key = ? and d.function_id"
+            " in (select id from functions where environment_id = $1))) or r.event_id = any(array("
+            " select e.id from (select id, client_id from events where environment_id = $1 order by received_at desc"
+            f" limit {KEYS_LOOKED_AT}) e where e.client_id = ?)))",
+            wanted.key,
+        )
     return out
+
+
+def _add_range(out: Where, wanted: RunFilter, now: datetime) -> None:
+    span = wanted.span(now)
+    if wanted.by == "queued":
+        if span is not None:
+            out.add("r.id >= ?", floor_id(span[0]))
+        if wanted.until is not None:
+            out.add("r.id < ?", floor_id(wanted.until))
+        return
+    column = f"r.{wanted.by}_at"
+    out.conditions.append(f"{column} is not null")
+    if span is not None:
+        out.add(f"{column} >= ?", span[0])
+    if wanted.until is not None:
+        # Nothing starts or ends before it was queued.
+        out.add("r.id < ?", floor_id(wanted.until))
+        out.add(f"{column} < ?", wanted.until)
 
 
 def add_code(out: Where, wanted: RunFilter) -> None:
@@ -170,6 +238,39 @@ def add_code(out: Where, wanted: RunFilter) -> None:
             out.add(f"r.function_id in {ids}", list(choice.wanted))
         if choice.unwanted:
             out.add(f"r.function_id not in {ids}", list(choice.unwanted))
+
+
+#: What a list can be put in order by, over the alias {0}. What has not happened yet is the latest; `queued` is the id.
+_SORT_KEYS = {
+    "queued": "{0}.id",
+    "started": "coalesce({0}.started_at, 'infinity')",
+    "ended": "coalesce({0}.ended_at, 'infinity')",
+    "duration": "coalesce(coalesce({0}.ended_at, clock()) - {0}.started_at, interval '-1 second')",
+    "wait": "coalesce({0}.started_at, {0}.ended_at, clock()) - {0}.queued_at",
+}
+SORTS = tuple(text for key in _SORT_KEYS for text in (f"-{key}", key))
+
+
+def put_in_order(out: Where, sort: str, *, before: UUID | None = None, after: UUID | None = None) -> str:
+    """Add the place in the list (the run it begins behind, or ends before) and give the `order by` that goes with it.
+
+    `sort` is one of `SORTS`, a leading `-` meaning largest first. With `after` rows come in reverse.
+    """
+    name, is_down = sort.removeprefix("-"), sort.startswith("-") == (after is None)
+    word, sign = ("desc", "<") if is_down else ("asc", ">")
+    key = _SORT_KEYS[name]
+    place = after or before
+    if name == "queued":
+        if place is not None:
+            out.add(f"r.id {sign} ?", place)
+        return f"r.id {word}"
+    if place is not None:
+        out.add(
+            f"({key.format('r')}, r.id) {sign} (select {key.format('x')}, x.id from runs x"
+            " where x.environment_id = $1 and x.id = ?)",
+            place,
+        )
+    return f"{key.format('r')} {word}, r.id {word}"
 
 
 def floor_id(at: datetime) -> UUID:

@@ -1,18 +1,19 @@
 """The runs list: one page of runs with what is shown of each, and what is newer.
 
-Reads only, inside a tenant transaction (`store.db.tenant`). Two statements a page, none per row. Every list pages by run
-id, which is a ULID: newest first, and a time range is an id range. Worst case: `waiting` and `running` ask the live
-items of each open run until the page is full.
+Reads only, inside a tenant transaction (`store.db.tenant`). Two statements a page, none per row; a third where there is
+an expression. Lists page by run id, which is a ULID: newest first, and a time range is an id range. Any other order sorts
+what the filters leave. Worst case: `waiting` and `running` ask the live items of each open run until the page is full.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from app.domain.ids import EnvironmentId, RunId, parse_ulid, to_ulid
-from app.reads.filters import STATUSES, RunFilter
+from app.reads import scan
+from app.reads.filters import STATUSES, RunFilter, put_in_order
 from app.reads.filters import where as conditions_of
 from app.store.db import Connection
 
@@ -22,6 +23,8 @@ TABS = ("all", *STATUSES)
 SIZES = (50, 25, 100, 200)
 #: New runs counted for the pill.
 _MOST_NEW = 100
+#: New runs an expression is tried on, every time something changes.
+_MOST_NEW_LOOKED_AT = 500
 
 _COLUMNS = """
   r.id, r.status, r.version, r.completed, r.pending, r.function_id, r.function_version, r.event_id, r.event_received_at,
@@ -82,6 +85,11 @@ class RunRow:
     is_callable: bool = True
 
     @property
+    def event(self) -> str:
+        """The id of its first event as text."""
+        return to_ulid(self.event_id)
+
+    @property
     def is_ended(self) -> bool:
         """Whether nothing about the run changes any more."""
         return self.ended_at is not None
@@ -89,12 +97,20 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class RunList:
-    """One page. `newer` and `older` are the cursors of the neighbouring pages, or None; `now` is the database's."""
+    """One page. `newer` and `older` are the cursors of the neighbouring pages, or None; `now` is the database's.
+
+    With an expression: `examined` runs were looked at, `too_large` of them not into; `is_cut` when there are more, `counts`
+    by status of those it is true for.
+    """
 
     rows: tuple[RunRow, ...]
     newer: str | None
     older: str | None
     now: datetime
+    examined: int = 0
+    too_large: int = 0
+    is_cut: bool = False
+    counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def newest(self) -> str:
@@ -110,34 +126,53 @@ async def list_runs(
     before: UUID | None = None,
     after: UUID | None = None,
     size: int = SIZES[0],
+    sort: str = "-queued",
 ) -> RunList:
-    """A page of runs, newest first: `before` gives older ones, `after` newer ones."""
+    """A page of runs in the order `sort`, newest first: `before` gives what comes later in the list, `after` earlier."""
     now: datetime = await connection.fetchval("select clock()")
-    where = conditions_of(environment_id, wanted, now)
-    if after is not None:
-        where.add("r.id > ?", after)
-    elif before is not None:
-        where.add("r.id < ?", before)
-    order = "asc" if after is not None else "desc"
-    records = await connection.fetch(
-        f"select {_COLUMNS} where {where} order by r.id {order} limit {size + 1}",
-        *where.arguments,
-    )
-    has_more = len(records) > size
-    rows = [to_row(r) for r in records[:size]]
+    found = None
+    if wanted.expression:
+        found = await scan.find(
+            connection,
+            environment_id,
+            wanted,
+            now,
+            room=size + 1,
+            sort=sort,
+            before=before,
+            after=after,
+            is_counting=before is None and after is None,
+        )
+        known = {row.id: row for row in await rows_by_id(connection, environment_id, found.ids)} if found.ids else {}
+        rows = [known[run_id] for run_id in found.ids if run_id in known]
+    else:
+        where = conditions_of(environment_id, wanted, now)
+        order = put_in_order(where, sort, before=before, after=after)
+        records = await connection.fetch(
+            f"select {_COLUMNS} where {where} order by {order} limit {size + 1}", *where.arguments
+        )
+        rows = [to_row(r) for r in records]
+    has_more = len(rows) > size
+    rows = rows[:size]
     if after is not None:
         rows.reverse()
-    if not rows and after is not None:
+    is_cut = found is not None and found.is_cut
+    if not rows and after is not None and not is_cut:
         # Nothing newer: the first page is what "newer" means then.
-        return await list_runs(connection, environment_id, wanted, size=size)
-    has_newer = has_more if after is not None else before is not None
-    has_older = has_more if after is None else True
-    return RunList(
-        rows=tuple(rows),
-        newer=rows[0].ulid if rows and has_newer else None,
-        older=rows[-1].ulid if rows and has_older else None,
-        now=now,
-    )
+        return await list_runs(connection, environment_id, wanted, size=size, sort=sort)
+    newer = older = None
+    if rows:
+        newer = rows[0].ulid if (has_more if after is not None else before is not None) else None
+        older = rows[-1].ulid if (has_more if after is None else True) else None
+    if found is not None and is_cut and not has_more and found.last is not None:
+        # The page is not full, and there is more to look through: go on behind what was looked at.
+        if after is None:
+            older = to_ulid(found.last)
+        else:
+            newer = to_ulid(found.last)
+    if found is None:
+        return RunList(tuple(rows), newer, older, now)
+    return RunList(tuple(rows), newer, older, now, found.examined, found.too_large, is_cut, found.counts)
 
 
 async def rows_by_id(connection: Connection, environment_id: EnvironmentId, ids: Sequence[UUID]) -> list[RunRow]:
@@ -145,7 +180,7 @@ async def rows_by_id(connection: Connection, environment_id: EnvironmentId, ids:
     records = await connection.fetch(
         f"select {_COLUMNS} where r.environment_id = $1 and r.id = any($2)",
         environment_id,
-        list(ids)[: max(SIZES)],
+        list(ids)[: max(SIZES) + 1],
     )
     return [to_row(r) for r in records]
 
@@ -155,6 +190,18 @@ async def count_newer(
 ) -> int:
     """How many runs the list would show above `newest`, at most 100."""
     now: datetime = await connection.fetchval("select clock()")
+    if wanted.expression:
+        found = await scan.find(
+            connection,
+            environment_id,
+            wanted,
+            now,
+            room=_MOST_NEW,
+            sort="queued",
+            before=newest,
+            most=_MOST_NEW_LOOKED_AT,
+        )
+        return len(found.ids)
     where = conditions_of(environment_id, wanted, now)
     if newest is not None:
         where.add("r.id > ?", newest)
@@ -171,20 +218,6 @@ async def has_runs(connection: Connection, environment_id: EnvironmentId) -> boo
         "select exists (select 1 from runs where environment_id = $1)", environment_id
     )
     return found
-
-
-async def code_names(connection: Connection, environment_id: EnvironmentId) -> tuple[list[str], list[str]]:
-    """(slugs of functions, names of apps) to choose from, in alphabetical order, at most 500 of each."""
-    records = await connection.fetch(
-        """(select 'fn' as kind, slug as name from functions where environment_id = $1 and archived_at is null
-             order by slug limit 500)
-           union all
-           (select 'app', name from apps where environment_id = $1 and archived_at is null order by name limit 500)""",
-        environment_id,
-    )
-    # A name with hidden characters cannot be chosen by reading it.
-    good = [r for r in records if r["name"].isprintable()]
-    return [r["name"] for r in good if r["kind"] == "fn"], [r["name"] for r in good if r["kind"] == "app"]
 
 
 async def list_mark(connection: Connection, environment_id: EnvironmentId) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from litestar.di import NamedDependency
@@ -25,6 +26,8 @@ class RunDesk:
     clock: DatabaseClock
     bell: DoorBell
     nudge: Callable[[JobName], None]
+    #: How long a bulk action can be undone before it begins.
+    undo_window: timedelta = timedelta(seconds=10)
 
     def tell(self, scope: Scope, run_id: RunId, *, has_work: bool) -> None:
         """Tell pages that a run changed and, when there is something to do, the workers."""

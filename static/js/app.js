@@ -13,3 +13,5 @@ import "./clocks.js";
 import "./live.js";
 import "./actions.js";
 import "./selection.js";
+import "./cells.js";
+import "./undo.js";

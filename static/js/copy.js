@@ -1,8 +1,10 @@
-// Copy fields: a button with data-copy (the text) or data-copy-from (the id of an element whose text it is).
+// Copy fields: a button with data-copy (the text), data-copy-from (the id of an element whose text it is) or data-copy-path
+// (an address of ours without its beginning).
 document.addEventListener('click', async (e) => {
-  const button = e.target.closest('[data-copy], [data-copy-from]');
+  const button = e.target.closest('[data-copy], [data-copy-from], [data-copy-path]');
   if (!button) return;
-  const text = button.dataset.copy ?? document.getElementById(button.dataset.copyFrom)?.textContent ?? '';
+  const path = button.dataset.copyPath;
+  const text = path ? new URL(path, location.href).href : button.dataset.copy ?? document.getElementById(button.dataset.copyFrom)?.textContent ?? '';
   try {
     await navigator.clipboard.writeText(text);
     document.dispatchEvent(new CustomEvent('announce', { detail: 'Copied' }));

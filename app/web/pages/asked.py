@@ -5,13 +5,14 @@ What is not understood is left out, never an error page. Repeated parameters mea
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
 from uuid import UUID
 
 from app.domain.ids import RunId, parse_ulid, to_ulid
-from app.reads.filters import ANY, DEFAULT_RANGE, RANGES, STATUSES, Choice, RunFilter, minute
-from app.reads.runs import SIZES, parse_search
+from app.reads.filters import ANY, DEFAULT_RANGE, MARKS, RANGES, SORTS, STATUSES, TIMES, Choice, RunFilter, minute
+from app.reads.runs import SIZES
+from app.reads.run_search import read_search
 
 #: Words of the ranges, after "queued".
 RANGE_WORDS = {
@@ -23,7 +24,11 @@ RANGE_WORDS = {
     ANY: "at any time",
 }
 #: Fields whose values are repeated parameters, and what they are called.
-FIELDS = {"status": "Status", "fn": "Function", "app": "App"}
+FIELDS = {"status": "Status", "fn": "Function", "app": "App", "is": "Run"}
+#: Outcomes of a bulk action that its runs can be asked for by.
+_OUTCOMES = ("failed", "skipped", "done")
+#: Characters of a search that are read; longer expressions are refused.
+LONGEST_SEARCH = 1001
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +55,15 @@ class Asked:
         # Postgres knows no NUL, and no name holds one.
         pairs = [(name, text.replace("\x00", "")) for name, text in pairs]
         first = dict(reversed(pairs))
-        self.q = first.get("q", "").strip()[:200]
-        found = parse_search(self.q) if self.q else ()
+        self.q = first.get("q", "").strip()[:LONGEST_SEARCH]
+        self.search = read_search(self.q)
         #: One sentence under the search field, or None.
-        self.problem = None if found is not None else "Not a run ID or an event ID: both have 26 letters and digits."
+        self.problem = self.search.problem
         self.choices = {name: Choice.of([text for key, text in pairs if key == name]) for name in FIELDS}
         known = [text for text in self.choices["status"].texts() if text.removeprefix("-") in STATUSES]
         self.choices["status"] = Choice.of(known)
+        marks = [text for text in self.choices["is"].texts() if text.removeprefix("-") in MARKS]
+        self.choices["is"] = Choice.of(marks)
         self.since, self.until = _time(first.get("from")), _time(first.get("to"))
         if self.since is not None and self.until is not None and self.until <= self.since:
             self.until = None
@@ -64,25 +71,40 @@ class Asked:
         self.last = last if last in RANGES or last == ANY else DEFAULT_RANGE
         if self.since is not None or self.until is not None:
             self.last = ANY
+        self.by = first["by"] if first.get("by") in TIMES else TIMES[0]
+        self.sort = first["sort"] if first.get("sort") in SORTS else f"-{self.by}"
         size = first.get("size", "")
-        self.size = int(size) if size.isdigit() and int(size) in SIZES else SIZES[0]
+        self.size = next((known for known in SIZES if str(known) == size), SIZES[0])
         self.before: UUID | None = parse_ulid(first.get("before", ""))
         self.after: UUID | None = parse_ulid(first.get("after", ""))
+        #: The saved view this was opened from: its columns hold.
+        self.view: UUID | None = parse_ulid(first.get("view", ""))
         self.before_text, self.after_text = first.get("before"), first.get("after")
         alike, bulk = parse_ulid(first.get("alike", "")), parse_ulid(first.get("bulk", ""))
         self.alike, self.bulk = None if alike is None else RunId(alike), bulk
-        #: What is looked for by id is looked for at any time.
-        self.ignores_range = bool(found) or self.alike is not None or self.bulk is not None
+        items, _, outcome = first.get("items", "").partition(".")
+        acted = parse_ulid(items)
+        self.items = None if acted is None else (acted, outcome if outcome in _OUTCOMES else "")
+        search = self.search
+        #: What is looked for by an id or a key is looked for at any time.
+        self.ignores_range = bool(
+            search.ids or search.key or search.bulk or self.alike is not None or self.bulk is not None or self.items
+        )
         self.wanted = RunFilter(
             status=self.choices["status"],
-            ids=found or (),
+            ids=search.ids,
             functions=self.choices["fn"],
             apps=self.choices["app"],
             last=self.last if self.last in RANGES and not self.ignores_range else None,
             since=self.since,
             until=self.until,
             alike=self.alike,
-            bulk=bulk,
+            bulk=bulk or search.bulk,
+            marks=self.choices["is"],
+            items=self.items,
+            by=self.by,
+            key=search.key,
+            expression=search.expression,
         )
 
     @property
@@ -101,12 +123,18 @@ class Asked:
             or self.until
             or self.alike
             or self.bulk
+            or self.items
         )
 
     @property
     def is_first_page(self) -> bool:
         """Whether new runs belong at the top of this page."""
-        return self.before is None and self.after is None
+        return self.before is None and self.after is None and self.sort == "-queued"
+
+    @property
+    def is_top(self) -> bool:
+        """Whether this is where the list begins: an expression's counts are of what comes from there."""
+        return not self.wanted.expression or (self.before is None and self.after is None)
 
     @property
     def range_words(self) -> str:
@@ -136,6 +164,10 @@ class Asked:
             "to": self.until_text,
             "alike": "" if self.alike is None else to_ulid(self.alike),
             "bulk": "" if self.bulk is None else to_ulid(self.bulk),
+            "items": "" if self.items is None else to_ulid(self.items[0]) + f".{self.items[1]}".rstrip("."),
+            "view": "" if self.view is None else to_ulid(self.view),
+            "by": self.by if self.by != TIMES[0] else "",
+            "sort": self.sort if self.sort != f"-{self.by}" else "",
             "size": str(self.size) if self.size != SIZES[0] else "",
         } | other
         parts = [(name, value) for name, value in single.items() if value]
@@ -148,6 +180,30 @@ class Asked:
         """The query string with some parts replaced (None removes); `?` alone clears it."""
         return "?" + urlencode(self.pairs(**other))
 
+    def filters(self) -> str:
+        """The query string of the set alone, without order and size: what a saved view keeps. Empty when all is usual."""
+        return self.query(size=None, view=None)[1:]
+
+    def as_seen(self, now: datetime) -> str:
+        """The same list with absolute times: what it shows tomorrow is what it shows now."""
+        span = self.wanted.span(now)
+        if span is None:
+            until = self.wanted.until or minute(now) + timedelta(minutes=1)
+            return self.query(**({} if self.ignores_range else {"last": None, "to": f"{until:%Y-%m-%dT%H:%M}"}))
+        return self.query(last=None, **{"from": f"{span[0]:%Y-%m-%dT%H:%M}", "to": f"{span[1]:%Y-%m-%dT%H:%M}"})
+
+    def with_value(self, name: str, value: str) -> str:
+        """The query string with one more value of a field; a status takes the place of others, being a tab."""
+        return "?" + urlencode([*self.pairs(**({"status": None} if name == "status" else {})), (name, value)])
+
+    def sorted_by(self, key: str) -> str:
+        """The list in the order of a column, largest first, or turned around when it is that already."""
+        return self.query(sort=key if self.sort == f"-{key}" else f"-{key}")
+
+    def direction(self, key: str) -> str | None:
+        """How a column sorts the list, as `aria-sort` says it; None when it does not."""
+        return {f"-{key}": "descending", key: "ascending"}.get(self.sort)
+
     def between(self, since: datetime, until: datetime) -> str:
         """The same list in another range: what a bar of the histogram links to."""
         return "?" + urlencode(
@@ -157,8 +213,10 @@ class Asked:
         )
 
     def chips(self) -> list[Chip]:
-        """Every filter that is no tab and no search text."""
+        """Every filter that is no tab, the search as it was understood first."""
         out: list[Chip] = []
+        if self.search.words:
+            out.append(Chip(self.search.words, "is", self.q, self.query(q=None)))
         for name, choice in self.choices.items():
             if name == "status" and self.tab != "all":
                 continue
@@ -166,7 +224,7 @@ class Asked:
                 Chip(
                     FIELDS[name],
                     "is not" if text.startswith("-") else "is",
-                    text.removeprefix("-"),
+                    MARKS[text.removeprefix("-")][0] if name == "is" else text.removeprefix("-"),
                     self._changed(name, text, None),
                     self._changed(name, text, text[1:] if text.startswith("-") else f"-{text}"),
                 )
@@ -176,11 +234,14 @@ class Asked:
             out.append(Chip("Error", "like that of", to_ulid(self.alike)[:10], self.query(alike=None)))
         if self.bulk is not None:
             out.append(Chip("Made by bulk action", "", to_ulid(self.bulk)[:10], self.query(bulk=None)))
+        if self.items is not None:
+            which = f", {self.items[1]}" if self.items[1] else ""
+            out.append(Chip("Part of bulk action", "", to_ulid(self.items[0])[:10] + which, self.query(items=None)))
         return out
 
     def kept(self) -> list[tuple[str, str]]:
         """Filters that the form has no visible field for, as hidden fields."""
-        shown = {"q", "last", "from", "to"}
+        shown = {"q", "last", "from", "to", "by"}
         return [(name, value) for name, value in self.pairs() if name not in shown]
 
     def frozen(self, now: datetime) -> RunFilter:

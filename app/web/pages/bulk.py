@@ -1,37 +1,39 @@
-"""Bulk actions: what would happen, the yes, the progress, the result. Everything works without scripts.
+"""Bulk actions, before: what would happen, the yes, and the history. `bulk_result` is what comes after.
 
     ticked rows or a filter ─► GET bulk/new ─► POST bulk ─► GET bulk/{id}, live ─► result
 
-The set is computed anew when the form comes back and compared with what the person was shown.
+The set is computed anew when the form comes back and compared with what the person was shown. Everything works without
+scripts.
 """
 
 import secrets
-from datetime import UTC, datetime
-from typing import Annotated, Any
-from urllib.parse import urlencode
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
 from uuid import UUID
 
+import asyncpg
 from litestar import Request, Response, Router, get, post
 from litestar.datastructures import State
 from litestar.di import NamedDependency, Provide
-from litestar.exceptions import NotFoundException
-from litestar.params import FromPath, FromQuery, HeaderParameter
-from litestar.response import Redirect, Stream, Template
+from litestar.params import FromPath
+from litestar.response import Redirect, Template
 
 from app.adapters.arq import JobName
 from app.domain.ids import millis, parse_ulid, to_ulid, ulid_of
 from app.reads import bulk as reads
-from app.reads.bulk import MOST, OUTCOMES, Preview
+from app.reads.bulk import MOST, MOST_TICKED, Preview
 from app.reads.filters import RunFilter
+from app.reads.scan import EXAMINED
 from app.store.accounts import Environment
 from app.store.audit import insert_entry
 from app.store.db import Connection, tenant
 from app.store.named import fetch, named
 from app.web.guards import Principal, network_of, require_person, require_role
-from app.web.hx import PRIVATE, Hx
-from app.web.live import Mark, Signals, stream
+from app.web.hx import PRIVATE
+from app.web.pages import bulk_result
 from app.web.pages.asked import Asked
-from app.web.pages.provided import STREAM_HEADERS, provide_page_pool, provide_signals
+from app.web.pages.provided import provide_page_pool, provide_signals
 from app.web.run_desk import RunDesk, provide_run_desk
 from app.web.shell import frame
 
@@ -41,10 +43,13 @@ Where = NamedDependency[Environment]
 Pages = NamedDependency[Any]
 
 ACTIONS = ("replay", "cancel")
-#: Above this many runs a reason must be given.
-REASON_ABOVE = 100
+#: Above this many runs a reason must be given, and above this many the number typed.
+REASON_ABOVE, TYPED_ABOVE = 100, 1000
+#: Runs a second that are offered; none is as fast as possible.
+SPEEDS = (1, 10, 50, 200)
 #: The set may differ by this part from what was shown.
 _DRIFT = 0.05
+_LONGEST_NAME = 100
 
 
 class _Wanted:
@@ -54,14 +59,21 @@ class _Wanted:
         pairs = [(name, text.replace("\x00", "")) for name, text in pairs]
         first = dict(reversed(pairs))
         self.asked = Asked(pairs)
-        self.action = first.get("action") if first.get("action") in ACTIONS else "replay"
+        self.action = first["action"] if first.get("action") in ACTIONS else ACTIONS[0]
         self.is_all = first.get("all") == "1"
         self.from_step = "start" if first.get("from_step") == "start" else "failed"
         self.is_again = first.get("again") == "1"
+        self.is_deep = first.get("deep") == "1" and self.action == "cancel"
+        self.name = " ".join(first.get("name", "").split())[:_LONGEST_NAME]
         self.reason = first.get("reason", "").strip()[:500]
+        speed = first.get("speed", "")
+        self.speed = int(speed) if speed.isascii() and speed.isdigit() and 1 <= int(speed[:5]) <= 1000 else None
+        self.typed = first.get("typed", "").replace(",", "").strip()
         self.token = first.get("token", "")[:100] or secrets.token_urlsafe(16)
-        self.expected = int(first["expected"]) if first.get("expected", "").isdigit() else None
-        self.runs = [found for name, text in pairs if name == "run" and (found := parse_ulid(text)) is not None][:MOST]
+        expected = first.get("expected", "")[:12]
+        self.expected = int(expected) if expected.isascii() and expected.isdigit() else None
+        runs = [found for name, text in pairs if name == "run" and (found := parse_ulid(text)) is not None]
+        self.runs = runs[:MOST_TICKED]
 
     def wanted(self, now: datetime) -> RunFilter | list[UUID]:
         """The set: frozen in time when it is a filter."""
@@ -72,21 +84,32 @@ class _Wanted:
         if not self.is_all:
             return [("run", to_ulid(run)) for run in self.runs]
         frozen = self.asked.frozen(now)
-        pairs = [(name, value) for name, value in self.asked.pairs() if name not in {"last", "from", "to", "size"}]
+        left_out = {"last", "from", "to", "size", "sort", "view"}
+        pairs = [(name, value) for name, value in self.asked.pairs() if name not in left_out]
         pairs += [("from", f"{frozen.since:%Y-%m-%dT%H:%M}")] if frozen.since else []
         pairs += [("to", f"{frozen.until:%Y-%m-%dT%H:%M}")] if frozen.until else []
         return [("all", "1"), *pairs]
 
+    def options(self) -> list[tuple[str, str]]:
+        """What else the form says, for an address that asks the same again."""
+        pairs = [("action", self.action), ("from_step", self.from_step if self.action == "replay" else "")]
+        pairs += [("again", "1" if self.is_again else ""), ("deep", "1" if self.is_deep else "")]
+        return [(name, value) for name, value in pairs if value]
+
+    def without(self, chip_query: str) -> str:
+        """The same question about another set: what the × of a filter leads to."""
+        return "?" + urlencode([*self.options(), ("all", "1"), *parse_qsl(chip_query.removeprefix("?"))])
+
     async def preview(self, connection: Connection, environment: Environment) -> tuple[Preview, datetime]:
         """What would happen now."""
         now: datetime = await connection.fetchval("select clock()")
-        await connection.execute("set local statement_timeout = 2000")
+        await connection.execute("set local statement_timeout = 4000")
         found = await reads.preview(
             connection,
             environment.id,
             self.wanted(now),
             now,
-            action=self.action or "replay",
+            action=self.action,
             from_step=self.from_step,
             is_again=self.is_again,
         )
@@ -101,6 +124,7 @@ def _form(
     now: datetime,
     problem: str | None = None,
 ) -> Template:
+    number = len(found.chosen)
     context = frame(principal, environment, "runs") | {
         "base": f"/env/{environment.slug}/runs",
         "bulk": f"/env/{environment.slug}/bulk",
@@ -109,7 +133,10 @@ def _form(
         "fields": wanted.fields(now),
         "now": now,
         "most": MOST,
-        "needs_reason": len(found.chosen) > REASON_ABOVE,
+        "examined": EXAMINED,
+        "speeds": [(speed, number / speed * 1000) for speed in SPEEDS if speed < max(2, number)],
+        "needs_reason": number > REASON_ABOVE,
+        "needs_number": number > TYPED_ABOVE,
         "problem": problem,
     }
     return Template("pages/bulk/new.html", context=context, headers=PRIVATE, status_code=422 if problem else 200)
@@ -119,8 +146,15 @@ def _form(
 async def ask(request: AnyRequest, *, principal: Who, environment: Where, page_pool: Pages) -> Template:
     """What the action would do, and the form that does it."""
     wanted = _Wanted(list(request.query_params.multi_items()))
-    async with tenant(page_pool, principal.account_id) as connection:
-        found, now = await wanted.preview(connection, environment)
+    try:
+        async with tenant(page_pool, principal.account_id) as connection:
+            found, now = await wanted.preview(connection, environment)
+    except asyncpg.QueryCanceledError:
+        problem = "Counting these runs took too long. Narrow the filter, for example to a shorter range."
+        return _form(principal, environment, wanted, reads.NOTHING, datetime.now(UTC), problem)
+    if wanted.is_all and wanted.asked.problem:
+        # Without its search the rest of the filter would mean more runs than somebody asked for.
+        return _form(principal, environment, wanted, reads.NOTHING, now, wanted.asked.problem)
     return _form(principal, environment, wanted, found, now)
 
 
@@ -134,7 +168,7 @@ async def start(
     page_pool: Pages,
     desk: NamedDependency[Any],
 ) -> Response[Any]:
-    """Freeze the set and begin; the same form sent twice is one action."""
+    """Freeze the set; it begins when it can no longer be undone. The same form sent twice is one action."""
     form = await request.form()
     wanted = _Wanted([(name, value) for name, value in form.multi_items() if isinstance(value, str)])
     acts: RunDesk = desk
@@ -156,12 +190,16 @@ async def start(
             action=wanted.action,
             from_step=wanted.from_step if wanted.action == "replay" else None,
             token=wanted.token,
+            name=wanted.name,
             reason=wanted.reason,
             filters=urlencode([pair for pair in wanted.fields(now) if pair[0] != "run"]),
             run_ids=list(found.chosen),
             left_out=sum(found.left_out.values()),
             actor_id=principal.user_id,
             actor=principal.email,
+            wait=acts.undo_window,
+            speed=wanted.speed,
+            is_deep=wanted.is_deep,
         )
         if not made:  # the twin of this form was faster
             known = await fetch(connection, named("bulk", "by_token"), environment=environment.id, token=wanted.token)
@@ -175,131 +213,47 @@ async def start(
             subject=to_ulid(bulk_id),
             detail={"action": wanted.action, "runs": len(found.chosen), "reason": wanted.reason},
         )
-    acts.nudge(JobName.BULK)
+    if acts.undo_window <= timedelta():
+        acts.nudge(JobName.BULK)
     return Redirect(f"/env/{slug}/bulk/{to_ulid(bulk_id)}", status_code=303)
 
 
 def _problem(wanted: _Wanted, found: Preview) -> str | None:
     """Why it cannot begin, as a sentence."""
+    number = len(found.chosen)
+    if wanted.is_all and wanted.asked.problem:
+        return wanted.asked.problem
     if found.is_cut:
         return f"More than {MOST:,} runs match. Narrow the filter: an action takes at most {MOST:,} runs."
+    if found.is_unsure:
+        return "The expression was not tried on every run of the range. Narrow the range, so that none is forgotten."
     if not found.chosen:
         return "There is nothing to do: every run is left out."
-    if len(found.chosen) > REASON_ABOVE and not wanted.reason:
+    if wanted.expected is not None and abs(number - wanted.expected) > _DRIFT * wanted.expected:
+        return f"The runs have changed: it was {wanted.expected:,}, now it is {number:,}. Look again."
+    if number > REASON_ABOVE and not wanted.reason:
         return f"Say why: actions on more than {REASON_ABOVE} runs need a reason."
-    if wanted.expected is not None and abs(len(found.chosen) - wanted.expected) > _DRIFT * wanted.expected:
-        return f"The runs have changed: it was {wanted.expected:,}, now it is {len(found.chosen):,}. Look again."
+    if number > TYPED_ABOVE and wanted.typed not in {str(number), str(wanted.expected)}:
+        return f"Type the number of runs, {number:,}, to go on."
     return None
 
 
 @get("/env/{slug:str}/bulk", name="bulk_list", include_in_schema=False)
 async def history(*, slug: FromPath[str], principal: Who, environment: Where, page_pool: Pages) -> Template:
-    """The newest actions."""
+    """The newest actions, with what each was about and a way to ask for the same again."""
     async with tenant(page_pool, principal.account_id) as connection:
         actions = await reads.recent(connection, environment.id)
     context = frame(principal, environment, "runs") | {
         "base": f"/env/{slug}/runs",
         "bulk": f"/env/{slug}/bulk",
-        "actions": actions,
+        "actions": [(action, Asked(parse_qsl(action.filters)) if action.filters else None) for action in actions],
         "now": actions[0].now if actions else datetime.now(UTC),
+        "may_act": principal.may("member"),
     }
     return Template("pages/bulk/list.html", context=context, headers=PRIVATE)
 
 
-@get("/env/{slug:str}/bulk/{bulk_id:str}", name="bulk", include_in_schema=False)
-async def show(
-    request: AnyRequest,
-    *,
-    slug: FromPath[str],
-    bulk_id: FromPath[str],
-    principal: Who,
-    environment: Where,
-    page_pool: Pages,
-    outcome: FromQuery[str | None] = None,
-) -> Template:
-    """Progress and result; for htmx with target `#bulk` only what changes."""
-    found_id = _id(bulk_id)
-    outcome = outcome if outcome in OUTCOMES else None
-    async with tenant(page_pool, principal.account_id) as connection:
-        progress = await reads.find_progress(connection, environment.id, found_id)
-        if progress is None:
-            raise NotFoundException
-        rows = await reads.results(connection, environment.id, found_id, outcome)
-    context = frame(principal, environment, "runs") | {
-        "base": f"/env/{slug}/runs",
-        "bulk": f"/env/{slug}/bulk",
-        "progress": progress,
-        "rows": rows,
-        "outcome": outcome,
-        "outcomes": OUTCOMES,
-        "now": progress.now,
-        "may_act": principal.may("member"),
-    }
-    name = "fragments/bulk/progress.html" if Hx.of(request.headers).wants("bulk") else "pages/bulk/show.html"
-    return Template(name, context=context, headers=PRIVATE)
-
-
-@get("/env/{slug:str}/bulk/{bulk_id:str}/stream", name="bulk_stream", include_in_schema=False)
-async def follow(
-    *,
-    bulk_id: FromPath[str],
-    principal: Who,
-    environment: Where,
-    page_pool: Pages,
-    signals: NamedDependency[Signals],
-    last_event_id: Annotated[str | None, HeaderParameter(name="Last-Event-ID")] = None,
-) -> Stream:
-    """Server-sent `changed` while runs are changed, and `done` at the end."""
-    found_id, account_id, environment_id = _id(bulk_id), principal.account_id, environment.id
-
-    async def read() -> Mark | None:
-        async with tenant(page_pool, account_id) as connection:
-            progress = await reads.find_progress(connection, environment_id, found_id)
-        return None if progress is None else Mark(progress.mark, progress.is_ended)
-
-    if await read() is None:
-        raise NotFoundException
-    lines = stream(signals, environment_id, None, read, seen=last_event_id or "")
-    return Stream(lines, media_type="text/event-stream", headers=STREAM_HEADERS)
-
-
-@post("/env/{slug:str}/bulk/{bulk_id:str}/stop", name="bulk_stop", guards=[require_role("member")], status_code=303)
-async def stop(
-    request: AnyRequest,
-    *,
-    slug: FromPath[str],
-    bulk_id: FromPath[str],
-    principal: Who,
-    environment: Where,
-    page_pool: Pages,
-) -> Redirect:
-    """Drop what has not started; what was done stays done."""
-    found_id = _id(bulk_id)
-    async with tenant(page_pool, principal.account_id) as connection:
-        if await reads.find_progress(connection, environment.id, found_id) is None:
-            raise NotFoundException
-        dropped = await fetch(connection, named("bulk", "stop"), id=found_id, environment=environment.id)
-        if dropped:
-            await insert_entry(
-                connection,
-                environment.account_id,
-                principal.actor(network_of(request)),
-                "bulk.stopped",
-                environment_id=environment.id,
-                subject=to_ulid(found_id),
-                detail={"dropped": len(dropped)},
-            )
-    return Redirect(f"/env/{slug}/bulk/{to_ulid(found_id)}", status_code=303)
-
-
-def _id(text: str) -> UUID:
-    found = parse_ulid(text)
-    if found is None:
-        raise NotFoundException
-    return found
-
-
-HANDLERS: tuple[Any, ...] = (ask, start, history, show, follow, stop)
+HANDLERS: tuple[Any, ...] = (ask, start, history, *bulk_result.HANDLERS)
 
 ROUTER = Router(
     path="/",
