@@ -1,7 +1,8 @@
 """Many runs in seconds: the size at which a page shows whether it reads roll-ups or rows.
 
 The database makes the rows itself, in a few statements, in the shape the engine writes them: runs over the last 23 hours,
-newest last, most of them completed, 4 in 100 failed, a few asleep, queued or cancelled; two steps and their history each.
+newest last, most of them completed, 4 in 100 failed, a few asleep, queued or cancelled; an event, two steps and their history
+each. The event's total and the output's `ok` differ from run to run, so that expressions have something to tell apart.
 Counters come from the trigger, as for any other insert. The connection must be the owner's.
 """
 
@@ -41,6 +42,18 @@ _HISTORY = """
   from seeds cross join (values (0, 1, 'run.created'), (1, 1, 'run.started'), (2, 1, 'call'), (2, 2, 'step.completed'),
     (3, 1, 'call'), (3, 2, 'step.completed')) h (v, p, kind)
 """
+_ENDINGS = """
+  insert into history (run_id, version, position, account_id, environment_id, kind, at, detail)
+  select id, 4, 1, $1, $2, 'run.completed', at + interval '440 ms', '{"output":{"ok":' || (n % 7 > 0) || '}}'
+  from seeds where status = 'completed'
+"""
+_EVENTS = """
+  insert into events (environment_id, id, received_at, account_id, name, ts, payload)
+  select $2, id, at, $1, 'order/placed', (extract(epoch from at) * 1000)::bigint,
+    '{"name":"order/placed","data":{"order_id":' || n || ',"total":' || n % 500 || ',"customer":"c-' || n % 97
+      || '","lines":[{"sku":"a","count":2},{"sku":"b","count":1}]},"user":{},"ts":1}'
+  from seeds
+"""
 
 
 async def seed(connection: Any, tenant: Tenant, *, runs: int = 100_000, functions: int = 20) -> list[Function]:
@@ -69,7 +82,7 @@ async def seed(connection: Any, tenant: Tenant, *, runs: int = 100_000, function
             [f.app_id for f in made],
         )
         scope = (tenant.account_id, tenant.environment_id)
-        for statement in (_RUNS, _STEPS, _HISTORY):
+        for statement in (_RUNS, _STEPS, _HISTORY, _ENDINGS, _EVENTS):
             await connection.execute(statement, *scope)
         await connection.execute(
             """insert into items (id, account_id, environment_id, function_id, run_id, lane_id, key, kind, due_at)
@@ -77,5 +90,5 @@ async def seed(connection: Any, tenant: Tenant, *, runs: int = 100_000, function
                  at + interval '30 days' from seeds where status in ('queued', 'running')""",
             *scope,
         )
-    await connection.execute("analyze runs, steps, history, items, usage_minutes")
+    await connection.execute("analyze runs, steps, history, items, events, usage_minutes")
     return made

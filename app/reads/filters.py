@@ -127,6 +127,11 @@ class RunFilter:
         others = self.ids or self.alike or self.bulk or self.marks or self.items or self.key or self.expression
         return not others and self.by == "queued" and (self.last is not None or self.since is not None)
 
+    @property
+    def is_few(self) -> bool:
+        """Whether it is about certain runs, and not about a range: then they are found once and counted together."""
+        return bool(self.ids or self.key or self.bulk or self.items)
+
     def without_status(self) -> "RunFilter":
         """The same for all statuses: what the tabs count."""
         return replace(self, status=Choice())

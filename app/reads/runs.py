@@ -33,7 +33,9 @@ _COLUMNS = """
   f.id is null or f.archived_at is not null or a.archived_at is not null as is_gone, f.paused_at is not null as is_paused,
   coalesce(f.name, f.slug, '') as function_name, coalesce(f.slug, '') as function_slug, coalesce(a.name, '') as app_name,
   q.calls, q.timers, q.backing_off, clock() as now
-  from runs r
+"""
+#: What belongs to a row is looked up for the rows of the page only, whatever the list is sorted by.
+_BESIDE = """
   left join functions f on f.id = r.function_id and f.environment_id = r.environment_id
   left join apps a on a.id = r.app_id and a.environment_id = r.environment_id
   left join lateral (
@@ -149,7 +151,9 @@ async def list_runs(
         where = conditions_of(environment_id, wanted, now)
         order = put_in_order(where, sort, before=before, after=after)
         records = await connection.fetch(
-            f"select {_COLUMNS} where {where} order by {order} limit {size + 1}", *where.arguments
+            f"""select {_COLUMNS} from (select r.* from runs r where {where} order by {order} limit {size + 1}) r
+                {_BESIDE} order by {order}""",
+            *where.arguments,
         )
         rows = [to_row(r) for r in records]
     has_more = len(rows) > size
@@ -178,7 +182,7 @@ async def list_runs(
 async def rows_by_id(connection: Connection, environment_id: EnvironmentId, ids: Sequence[UUID]) -> list[RunRow]:
     """The rows with these ids, in no order; ids of other environments are simply not found."""
     records = await connection.fetch(
-        f"select {_COLUMNS} where r.environment_id = $1 and r.id = any($2)",
+        f"select {_COLUMNS} from runs r {_BESIDE} where r.environment_id = $1 and r.id = any($2)",
         environment_id,
         list(ids)[: max(SIZES) + 1],
     )

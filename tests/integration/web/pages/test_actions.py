@@ -327,8 +327,192 @@ async def test_bulk_pages_of_others_are_not_found(
     assert place in (await client.get(BULK)).text
     app: Any = make_app(page_pool, theirs)
     async with AsyncClient(transport=ASGITransport(app), base_url="http://testserver") as stranger:
-        for method, path in (("get", place), ("get", f"{place}/stream"), ("post", f"{place}/stop")):
+        for method, path in (
+            ("get", place), ("get", f"{place}/stream"), ("get", f"{place}/csv"),
+            *(("post", f"{place}/{deed}") for deed in ("undo", "pause", "resume", "stop")),
+        ):  # fmt: skip
             assert (await getattr(stranger, method)(path)).status_code == 404
         assert place not in (await stranger.get(BULK)).text
         theirs_page = (await stranger.get(f"{BULK}/new", params={"action": "cancel", "run": [stories[0].ulid]})).text
         assert "Cancel 0 runs" in theirs_page
+
+
+async def asked_for(client: Any, stories: list[world.Story], action: str = "cancel", **more: str) -> str:
+    """Ask for an action on these runs; gives where it is shown."""
+    page = (await client.get(f"{BULK}/new", params={"action": action, "run": [s.ulid for s in stories]})).text
+    answer = await client.post(BULK, data=hidden(page) | more)
+    assert answer.status_code == 303
+    place: str = answer.headers["location"]
+    return place
+
+
+async def work_now(engine_pool: Any) -> int:
+    """Do what is due, and let no time pass before."""
+    taken = 0
+    while number := await bulk.run_once(engine_pool, DatabaseClock(), lambda _done: None):
+        taken += number
+    return taken
+
+
+async def test_nothing_starts_while_it_can_be_undone_and_undoing_leaves_no_trace(
+    owner: Any, client: Any, engine_pool: Any, ours: Any, now: Any
+) -> None:
+    stories = await sleepers(owner, ours, now, 3)
+    place = await asked_for(client, stories)
+    assert await work_now(engine_pool) == 0
+    page = (await client.get(place)).text
+    assert "Starts in" in page
+    assert 'data-words="Cancel 3 runs"' in page
+    for _ in range(2):
+        assert (await client.post(f"{place}/undo")).status_code == 303
+    assert "undone" in (await client.get(place)).text
+    assert "Undone" in (await client.get(BULK)).text
+    assert await work(engine_pool, ours) == []
+    versions = [await owner.fetchrow("select status, version from runs where id = $1", s.id) for s in stories]
+    assert {tuple(v) for v in versions} == {("running", stories[0].version)}
+    assert [action for action, _ in await audit(owner, ours)] == ["bulk.started", "bulk.undone"]
+
+
+async def test_what_has_started_cannot_be_undone(
+    owner: Any, client: Any, engine_pool: Any, ours: Any, now: Any
+) -> None:
+    stories = await sleepers(owner, ours, now, 2)
+    place = await asked_for(client, stories)
+    assert len(await work(engine_pool, ours)) == 2
+    await client.post(f"{place}/undo")
+    assert "2 of 2, finished" in (await client.get(place)).text
+    assert (await client.post(f"{place}/explode")).status_code == 404
+
+
+async def test_a_paused_action_rests_until_it_is_resumed(
+    owner: Any, client: Any, engine_pool: Any, ours: Any, now: Any
+) -> None:
+    stories = await sleepers(owner, ours, now, 3)
+    place = await asked_for(client, stories)
+    await begin(owner)
+    assert (await client.post(f"{place}/pause")).status_code == 303
+    assert await work_now(engine_pool) == 0
+    # A worker that held items already looks once more.
+    await owner.execute("update bulk_items set taken_until = '-infinity'")
+    await bulk.run_once(engine_pool, DatabaseClock(), lambda _done: None)
+    page = (await client.get(place)).text
+    assert "0 of 3, paused" in page
+    assert "Resume" in page
+    await client.post(f"{place}/resume")
+    assert await work_now(engine_pool) == 3
+    assert "3 of 3, finished" in (await client.get(place)).text
+    assert [action for action, _ in await audit(owner, ours)] == ["bulk.started", "bulk.paused", "bulk.resumed"]
+
+
+async def test_a_speed_spreads_the_runs_over_time(
+    owner: Any, client: Any, engine_pool: Any, ours: Any, now: Any
+) -> None:
+    stories = await sleepers(owner, ours, now, 5)
+    page = (await client.get(f"{BULK}/new", params={"action": "cancel", "run": [s.ulid for s in stories]})).text
+    assert "1 run a second: 5.00 s" in page
+    await asked_for(client, stories, speed="1")
+    # Three seconds after the start.
+    await owner.execute(
+        "update bulk_items i set taken_until = taken_until - (b.starts_at - clock()) - interval '2.5 seconds'"
+        " from bulk_actions b where b.id = i.bulk_id"
+    )
+    await owner.execute("update bulk_actions set starts_at = clock() - interval '2.5 seconds'")
+    assert await owner.fetchval("select count(*) from bulk_items where taken_until < clock()") == 3
+
+
+async def test_children_are_cancelled_too_when_asked(
+    owner: Any, client: Any, engine_pool: Any, ours: Any, now: Any
+) -> None:
+    parent, child, grandchild, other = await sleepers(owner, ours, now, 4)
+    for below, above in ((child, parent), (grandchild, child)):
+        await owner.execute("update runs set parent_run_id = $2 where id = $1", below.id, above.id)
+    place = await asked_for(client, [parent], deep="1")
+    assert len(await work(engine_pool, ours)) == 3
+    assert "3 of 3, finished" in (await client.get(place)).text
+    left = await owner.fetch("select id from runs where account_id = $1 and ended_at is null", ours.account_id)
+    assert [row["id"] for row in left] == [other.id]
+
+
+async def test_what_failed_can_be_tried_again_and_what_was_made_can_be_cancelled(
+    owner: Any, client: Any, engine_pool: Any, ours: Any, now: Any
+) -> None:
+    function = await world.make_function(owner, ours)
+    await lane(owner, function)
+    failed = [await world.order_failed(function, now - timedelta(minutes=10 + n)).save(owner) for n in range(3)]
+    place = await asked_for(client, failed, "replay", from_step="start", name="after the fix")
+    await owner.execute("update bulk_items set state = 'failed', ended_at = clock() where run_id = $1", failed[1].id)
+    await work(engine_pool, ours)
+    page = (await client.get(place)).text
+    assert "after the fix" in page
+    again = re.search(r'href="([^"]+)">Retry the 1 that failed', page)
+    made = re.search(r'href="([^"]+)">Cancel the runs this created', page)
+    assert again is not None
+    assert made is not None
+    assert "Replay 1 run<" in (await client.get(again[1].replace("&amp;", "&"))).text
+    question = (await client.get(made[1].replace("&amp;", "&"))).text
+    assert "Cancel 2 runs" in question
+    bulk_id = place.rpartition("/")[2]
+    assert (await client.get(RUNS, params={"q": f"bulk:{bulk_id}"})).text.count('<tr id="run-') == 2
+    assert (await client.get(RUNS, params={"items": f"{bulk_id}.failed"})).text.count('<tr id="run-') == 1
+
+
+async def test_the_result_is_a_file_that_no_program_runs(
+    owner: Any, client: Any, engine_pool: Any, ours: Any, now: Any
+) -> None:
+    stories = await sleepers(owner, ours, now, 2)
+    await owner.execute("update functions set name = '=cmd()' where id = $1", stories[0].function.id)
+    place = await asked_for(client, stories)
+    await work(engine_pool, ours)
+    answer = await client.get(f"{place}/csv")
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert "attachment" in answer.headers["content-disposition"]
+    lines = answer.text.splitlines()
+    assert lines[0] == "outcome,run,function,status,new_run,new_status,why"
+    assert sorted(line.split(",")[1] for line in lines[1:]) == sorted(s.ulid for s in stories)
+    assert all(line.split(",")[2] == "'=cmd()" for line in lines[1:])
+
+
+async def test_the_history_says_which_runs_and_why_and_can_be_repeated(
+    owner: Any, client: Any, engine_pool: Any, ours: Any, now: Any
+) -> None:
+    stories = await sleepers(owner, ours, now, 2)
+    page = (await client.get(f"{BULK}/new", params={"action": "cancel", "all": "1", "status": "waiting"})).text
+    await client.post(BULK, data=hidden(page) | {"reason": "wrong deploy"})
+    await asked_for(client, stories[:1])
+    text = (await client.get(BULK)).text
+    assert "wrong deploy" in text
+    assert ours.email in text
+    assert "Status is waiting." in text
+    assert "Ticked one by one" in text
+    repeats = re.findall(r'href="([^"]+)" aria-label="Repeat', text)
+    shown = [(await client.get(address.replace("&amp;", "&"))).text for address in repeats]
+    assert ["Cancel 1 run<" in shown[0], "Cancel 2 runs<" in shown[1]] == [True, True]
+
+
+async def test_an_expression_can_be_acted_on_and_a_broken_one_cannot(
+    owner: Any, client: Any, engine_pool: Any, ours: Any, now: Any
+) -> None:
+    function = await world.make_function(owner, ours)
+    for n in range(4):
+        story = world.order_waiting(function, now - timedelta(minutes=n))
+        story.event_data = {"total": n}
+        await story.save(owner)
+    ask = {"action": "cancel", "all": "1", "q": "event.data.total >= 2"}
+    page = (await client.get(f"{BULK}/new", params=ask)).text
+    assert "Cancel 2 runs" in page
+    assert (await client.post(BULK, data=hidden(page))).status_code == 303
+    assert len(await work(engine_pool, ours)) == 2
+    broken = await client.get(f"{BULK}/new", params=ask | {"q": "event.data.total >="})
+    assert broken.status_code == 422
+    assert "There is nothing to cancel" in broken.text
+    assert (await client.post(BULK, data=ask | {"q": "event.data.total >="})).status_code == 422
+
+
+async def test_filters_of_the_question_can_be_taken_away(owner: Any, client: Any, ours: Any, now: Any) -> None:
+    await sleepers(owner, ours, now, 2)
+    ask = {"action": "cancel", "all": "1", "status": "waiting", "app": "elsewhere"}
+    page = (await client.get(f"{BULK}/new", params=ask)).text
+    assert "Cancel 0 runs" in page
+    less = re.search(r'href="([^"]+)" aria-label="Remove filter: App is elsewhere"', page)
+    assert less is not None
+    assert "Cancel 2 runs" in (await client.get(less[1].replace("&amp;", "&"))).text

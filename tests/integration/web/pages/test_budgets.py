@@ -87,7 +87,17 @@ async def test_the_seeder_takes_seconds_and_the_counters_agree_with_the_rows(big
 
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize(
-    "query", ["", "?status=failed", "?status=waiting", "?fn=shop-function-0&last=7d", "?app=-mail"]
+    "query",
+    [
+        "",
+        "?status=failed",
+        "?status=waiting",
+        "?fn=shop-function-0&last=7d",
+        "?app=-mail",
+        "?sort=-duration",
+        "?by=ended&status=-completed",
+        "?is=unreplayed&status=failed",
+    ],
 )
 async def test_the_list_keeps_its_budgets(big: dict[str, Any], statements: list[str], query: str) -> None:
     await big["client"].get(RUNS + query)
@@ -133,6 +143,48 @@ async def test_the_other_pages_keep_their_budgets(
     assert len(gzip.compress(answer.content)) <= kilobytes * 1024
     assert len(statements) <= 6
     assert took < PATIENCE
+
+
+@pytest.mark.timeout(60)
+async def test_an_expression_keeps_the_budgets_and_says_how_far_it_was_tried(
+    big: dict[str, Any], statements: list[str]
+) -> None:
+    ask = {"q": "event.data.total > 400 && output.ok == false", "status": "completed"}
+    await big["client"].get(RUNS, params=ask)
+    statements.clear()
+    began = time.monotonic()
+    answer = await big["client"].get(RUNS, params=ask)
+    took = time.monotonic() - began
+    assert answer.text.count('<tr id="run-') == 50
+    assert len(gzip.compress(answer.content)) <= 14 * 1024
+    assert len(statements) <= 6
+    # The budget is 0.8 s.
+    assert took < 3 * PATIENCE
+    assert re.search(r"tried on [\d,]+\+ runs", answer.text) or re.search(r"newest first on [\d,]+\+ runs", answer.text)
+    assert re.search(r'Completed <span class="n">\d+\+</span>', answer.text)
+    older = re.search(r'href="([^"]+before=[^"]+)">Older', answer.text)
+    assert older is not None
+    assert (await big["client"].get(older[1].replace("&amp;", "&"))).text.count('<tr id="run-') == 50
+
+
+@pytest.mark.timeout(60)
+async def test_added_columns_and_the_menus_keep_the_budgets(big: dict[str, Any], statements: list[str]) -> None:
+    form = {
+        "column": ["started", "ended", "version", "attempts", "batch", "event"],
+        "path": ["data.total", "data.customer"],
+    }
+    assert (await big["client"].post(f"{RUNS}/columns", data=form)).status_code == 303
+    statements.clear()
+    answer = await big["client"].get(RUNS)
+    assert answer.text.count('<tr id="run-') == 50
+    assert len(gzip.compress(answer.content)) <= 14 * 1024
+    assert len(statements) <= 6
+    await big["client"].post(f"{RUNS}/columns", data={})
+    for menu in ("filter", "views", "columns"):
+        statements.clear()
+        answer = await big["client"].get(f"{RUNS}/{menu}")
+        assert len(gzip.compress(answer.content)) <= 10 * 1024
+        assert len(statements) <= 6
 
 
 @pytest.mark.timeout(60)
