@@ -3,7 +3,7 @@ document.addEventListener('contextmenu', (e) => {
   const row = e.target.closest?.('#rows tr'), menu = document.getElementById('cell-menu');
   if (!row || !menu || e.shiftKey) return;
   // The link of a row lies over all its cells; from the keyboard there is no point, and the link's own cell is meant.
-  const under = e.clientX || e.clientY ? document.elementsFromPoint(e.clientX, e.clientY) : [e.target];
+  const under = e.clientX || e.clientY ? document.elementsFromPoint(e.clientX, e.clientY).filter((el) => !el.matches('.fn a')) : [e.target];
   const cell = under.map((el) => el.closest('#rows [data-only]')).find(Boolean);
   if (!cell) return;
   e.preventDefault();

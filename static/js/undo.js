@@ -13,7 +13,7 @@ const show = () => {
   Object.assign(toast, { id: 'undo-toast', className: 'toast', method: 'post', action: asked.to });
   toast.setAttribute('hx-boost', 'false');
   const words = document.createElement('span'), field = document.createElement('input'), button = document.createElement('button');
-  words.textContent = `${asked.words} starts in a moment.`;
+  words.textContent = `${asked.words}: nothing has started yet.`;
   Object.assign(field, { type: 'hidden', name: 'csrf_token', value: token() });
   Object.assign(button, { type: 'submit', className: 'btn sm', textContent: 'Undo' });
   toast.append(words, field, button);
