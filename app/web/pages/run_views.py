@@ -64,7 +64,11 @@ async def values(request: AnyRequest, *, principal: Who, environment: Where, pag
         found = await count_values(connection, environment.id, asked.wanted, now)
         counts = await count_tabs(connection, environment.id, asked.wanted, now) if asked.wanted.is_counted else {}
     fields: list[tuple[str, str, list[tuple[str, str, int | None]]]] = [
-        ("status", "Status", [(s, s.capitalize(), counts[s].value if s in counts else None) for s in TABS if s != "all"]),
+        (
+            "status",
+            "Status",
+            [(s, s.capitalize(), counts[s].value if s in counts else None) for s in TABS if s != "all"],
+        ),
         *((name, words, [(v, v, n) for v, n in found[name]]) for name, words in (("fn", "Function"), ("app", "App"))),
         ("is", "Run", [(key, words, None) for key, (words, _) in MARKS.items()]),
     ]

@@ -31,7 +31,7 @@ async def client(page_pool: Any, ours: Any) -> Any:
 @pytest.fixture
 async def orders(owner: Any, ours: Any, theirs: Any, now: Any) -> list[world.Story]:
     """Give five runs of ours, oldest first, with totals of 0 to 400, and the same of somebody else."""
-    made = []
+    made: list[world.Story] = []
     for whose in (theirs, ours):
         function = await world.make_function(owner, whose)
         made = []
