@@ -79,6 +79,10 @@ async def test_a_worker_finds_a_bulk_cancel_without_being_told(world: World) -> 
             left_out=0,
             actor_id=None,
             actor="ada@example.com",
+            name="",
+            wait=timedelta(0),
+            speed=None,
+            is_deep=False,
         )
     began = datetime.now(UTC)
     for run_id in runs:
