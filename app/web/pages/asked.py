@@ -11,8 +11,8 @@ from uuid import UUID
 
 from app.domain.ids import RunId, parse_ulid, to_ulid
 from app.reads.filters import ANY, DEFAULT_RANGE, MARKS, RANGES, SORTS, STATUSES, TIMES, Choice, RunFilter, minute
-from app.reads.runs import SIZES
 from app.reads.run_search import read_search
+from app.reads.runs import SIZES
 
 #: Words of the ranges, after "queued".
 RANGE_WORDS = {

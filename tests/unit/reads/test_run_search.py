@@ -3,7 +3,7 @@
 import pytest
 
 from app.domain.ids import parse_ulid
-from app.reads.search import Search, read_search, uses
+from app.reads.run_search import Search, read_search, uses
 
 ULID = "01KAQ7M4VXE8T2R6H9BZC3WDNP"
 
