@@ -1,8 +1,8 @@
 """Many runs in seconds: the size at which a page shows whether it reads roll-ups or rows.
 
 The database makes the rows itself, in a few statements, in the shape the engine writes them: runs over the last 23 hours,
-newest last, most of them completed, 4 in 100 failed, a few asleep, queued or cancelled; an event, two steps and their history
-each. The event's total and the output's `ok` differ from run to run, so that expressions have something to tell apart.
+newest last, most of them completed, 4 in 100 failed, a few asleep, queued or cancelled; an event (of twenty names), two steps and
+their history each. The event's total and the output's `ok` differ from run to run, so that expressions have something to tell apart.
 Counters come from the trigger, as for any other insert. The connection must be the owner's.
 """
 
@@ -49,8 +49,8 @@ _ENDINGS = """
 """
 _EVENTS = """
   insert into events (environment_id, id, received_at, account_id, name, ts, payload)
-  select $2, id, at, $1, 'order/placed', (extract(epoch from at) * 1000)::bigint,
-    '{"name":"order/placed","data":{"order_id":' || n || ',"total":' || n % 500 || ',"customer":"c-' || n % 97
+  select $2, id, at, $1, 'order/' || n % 20, (extract(epoch from at) * 1000)::bigint,
+    '{"name":"order/' || n % 20 || '","data":{"order_id":' || n || ',"total":' || n % 500 || ',"customer":"c-' || n % 97
       || '","lines":[{"sku":"a","count":2},{"sku":"b","count":1}]},"user":{},"ts":1}'
   from seeds
 """

@@ -20,12 +20,6 @@ from tests.seed import CANCELLED, FAILED, QUEUED, WAITING, seed
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 RUNS = "/env/production/runs"
-#: An event for every run, of twenty names, over the same time.
-_EVENTS = """
-  insert into events (environment_id, id, received_at, account_id, name, ts, payload)
-  select r.environment_id, r.event_id, r.queued_at, r.account_id, 'order/' || (row_number() over ()) % 20, 0,
-    '{"name":"order/placed","data":{"n":1}}' from runs r where r.environment_id = $2 and r.account_id = $1 and r.queued_at <= $3
-"""
 NUMBER = 100_000
 #: Seconds a page may take here: the budget is 0.12, the machine of a test may be busy with seven other things.
 PATIENCE = 1.0
@@ -40,8 +34,6 @@ async def big(database: str) -> AsyncIterator[dict[str, Any]]:
     await seed(owner, tenant, runs=NUMBER)
     seeded_s = time.monotonic() - began
     now = await owner.fetchval("select clock()")
-    await owner.execute(_EVENTS, tenant.account_id, tenant.environment_id, now)
-    await owner.execute("analyze events")
     story = world.Story(await world.make_function(owner, tenant, "import"), now - timedelta(hours=1)).begin()
     for n in range(10_000):
         story.run_step(f"step-{n}", 20, output=n)
