@@ -35,7 +35,7 @@ def login_page(request: Request[Any, Any, State], failed: FromQuery[bool] = Fals
         if failed
         else {}
     )
-    context = {"errors": errors, "email": "", "next": "/", "has_sign_up": True}
+    context = {"errors": errors, "email": "", "next": "/", "has_sign_up": True, "done": ""}
     return Template("pages/auth/login.html", context=context)
 
 
