@@ -17,7 +17,7 @@ document.addEventListener('toggle', (e) => {
   if (!e.target.matches?.('.menu')) return;
   const opener = document.querySelector(`[data-opens="${e.target.id}"]`);
   opener?.setAttribute('aria-expanded', String(e.newState === 'open'));
-  if (e.newState === 'open') setTimeout(() => e.target.querySelector('input, a, button')?.focus(), 60);
+  if (e.newState === 'open') setTimeout(() => { if (!e.target.contains(document.activeElement)) e.target.querySelector('input, a, button')?.focus(); }, 60);
 }, true);
 // Arrow keys walk through a menu.
 document.addEventListener('keydown', (e) => {
