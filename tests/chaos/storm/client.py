@@ -140,6 +140,10 @@ class Client:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
+    def undone(self) -> list[str]:
+        """Where in this file the tasks stand that have not come to their end, innermost last."""
+        return sorted(" > ".join(_stands(task.get_coro())) for task in self._tasks)
+
     async def close(self) -> None:
         """End what is still going on."""
         for task in self._tasks:
@@ -338,3 +342,14 @@ class Client:
 
 def _never(maker: Maker, cid: str) -> dict[str, Any]:
     return maker.node("wait") | {"key": f"w:never {cid}", "s": FOREVER_S}
+
+
+def _stands(coroutine: Any) -> list[str]:
+    found = []
+    while coroutine is not None and hasattr(coroutine, "cr_frame"):
+        frame = coroutine.cr_frame
+        if frame is not None and frame.f_code.co_filename == __file__:
+            known = {k: v for k, v in frame.f_locals.items() if k in ("path", "event_id", "run_id", "names", "more")}
+            found.append(f"{coroutine.__name__}:{frame.f_lineno} {known}")
+        coroutine = coroutine.cr_await
+    return found

@@ -196,6 +196,10 @@ class Storm:
             await asyncio.wait_for(client.finish(), self.quiet_s)
             await yard.until(is_over, "everything ends", self.quiet_s)
         except TimeoutError:
+            for line in client.undone():
+                self._tell(f"the client is not done: {line}")
+            for row in await yard.ask(_LEFT) or ():
+                self._tell(f"left: {dict(row)}")
             return False
         finally:
             self.figures["seconds until everything had ended"] = time.monotonic() - began
@@ -232,6 +236,13 @@ class Storm:
         }
 
 
+_LEFT = """
+  select 'run' as what, id, status as detail from runs where ended_at is null
+  union all select 'inbox', event_id, name || ' ' || received_at::text from inbox
+  union all select 'item', run_id, kind || ' ' || due_at::text || coalesce(' ' || worker_id::text, '') from items
+  union all select 'gate', function_id, kind || ' ' || coalesce(due_at::text, '') from gates where opened_at is not null
+  limit 20
+"""
 _OPEN = """
   select exists (select from runs where ended_at is null) or exists (select from inbox) or exists (select from items)
     or exists (select from gates where opened_at is not null) as is_open
