@@ -300,10 +300,11 @@ class Schedule:
             if state.event is None:
                 state.close()
                 continue
-            if known is None:
+            if known is None or known.is_archived:
                 # What was gathered has nobody to run it any more.
                 outcome = "batched" if state.kind is GateKind.BATCH else "debounced"
-                plan.answer(view, state.event.id, row["function_id"], outcome, "the function was removed meanwhile")
+                why = "the function was removed meanwhile" if known is None else "the app was archived meanwhile"
+                plan.answer(view, state.event.id, row["function_id"], outcome, why)
                 state.close()
                 continue
             if state.kind is GateKind.BATCH:
