@@ -38,6 +38,7 @@ from app.engine.execute import Execute
 from app.engine.gateway import Gateway
 from app.engine.keepers import branches, cron, expire, merge, orders, recheck, rescue, tidy
 from app.engine.keepers.sweep import Sweep
+from app.engine.overrides import end_due
 from app.engine.queue import lease
 from app.engine.react import React, Reacted
 from app.engine.transition import Committer, RunEnded, RunUnknown, change_run
@@ -199,6 +200,8 @@ class Engine:
             self._wake.set()
         if wrong := await self._sweep.run_once(self.cold_pool):
             self.wake(wrong)
+        if freed := await end_due(self.cold_pool):
+            self.wake(freed)
         await orders.run_once(self.cold_pool, self.clock, self._after_commit)
         await recheck.run_once(self.cold_pool, self.resume)
         await cron.run_once(self.cold_pool, self.react, self._fired)

@@ -382,7 +382,7 @@ class Schedule:
         run = Run(
             id=run_id,
             function_id=known.id,
-            retry=RetryPolicy(known.function.max_attempts, self.retry_delay),
+            retry=RetryPolicy(known.function.max_attempts, self.retry_delay, known.function.backoff),
             is_quiet=event.name in (FINISHED, FAILED),
             max_steps=view.limits.steps_per_run,
             max_sleep=view.limits.max_sleep,

@@ -28,11 +28,13 @@ create table overrides (
   until timestamptz,
   ended_at timestamptz,
   ended_by text,
+  changed_at timestamptz not null default clock(),
   check ((ended_at is null) = (ended_by is null)),
   check (kind = 'retry' or until is not null)
 );
 create index overrides_function on overrides (function_id, created_at desc);
 create index overrides_until on overrides (until) where ended_at is null and until is not null;
+create index overrides_changed on overrides (changed_at);
 select protect_tenants('overrides');
 
 -- Timers and requests in a gated lane are found without passing the calls that wait there.
@@ -40,3 +42,5 @@ create index items_beside_calls on items (lane_id, due_at) where lease_id is nul
 drop index items_timers;
 -- Crons whose function or app was archived, to be taken up again when it is back.
 create index schedules_parked on schedules (function_id) where next_due = 'infinity';
+-- Items set aside while their function is stopped are found without reading the others.
+create index items_parked on items (function_id) where held_due is not null;

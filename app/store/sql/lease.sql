@@ -107,7 +107,10 @@ select k.id, k.tat, case when k.cap_until is null or k.cap_until > clock() then 
 from flow_keys k where k.id = any(:ids::uuid[])
 
 -- name: limits
-select f.id, f.kind, f.cap, f.every from flow_limits f where f.id = any(:ids::uuid[])
+-- What limits allow now: a change by people holds until it is over.
+select f.id, f.kind, case when f.own_until > clock() then f.own_cap else f.cap end as cap,
+  case when f.own_until > clock() then f.own_every else f.every end as every
+from flow_limits f where f.id = any(:ids::uuid[])
 
 -- name: lease_limited
 -- Leases the admitted items, takes their slots, marks the keys that refused somebody and sets the lanes' clocks. A first item
@@ -149,7 +152,7 @@ select t.*, clock() as now from taken t
 select r.id, r.account_id, r.environment_id, r.app_id, r.function_id, r.function_version, r.lane_id, r.status, r.version,
   r.request_version, r.is_planned, r.is_quiet, r.completed, r.pending, r.group_key, r.discoveries, r.state_bytes,
   r.max_attempts, r.event_id, r.event_received_at, r.batch_size, r.parent_run_id, r.parent_step_key, r.queued_at,
-  r.started_at, r.ended_at, r.finish_within, f.slug, f.url, v.name as environment_name,
+  r.started_at, r.ended_at, r.finish_within, f.slug, f.url, coalesce(f.own_backoff, f.backoff) as backoff, v.name as environment_name,
   (select a.plan from accounts a where a.id = r.account_id) as plan,
   case when r.batch_size > 1 then (
     select array_agg(b.payload order by x.position) from run_events x
