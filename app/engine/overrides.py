@@ -69,10 +69,11 @@ class LimitChange:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A change that is made or ended. `lanes` have work that may go on now, for the bell."""
+    """A change that is made or ended. `lanes` have work that may go on now, for the bell; `was_over`: nothing was to be done."""
 
     id: UUID
     lanes: tuple[UUID, ...] = ()
+    was_over: bool = False
 
 
 async def change_limit(
@@ -159,7 +160,7 @@ async def change_retry(pool: Pool, scope: Scope, function_id: FunctionId, backof
 
 
 async def end(pool: Pool, scope: Scope, function_id: FunctionId, override_id: UUID, who: Who) -> Done | None:
-    """End a change before its time; None when it is over already, or was never there."""
+    """End a change before its time; None when there is no such change."""
     async with pool.acquire(timeout=2) as connection, connection.transaction():
         row = await _function(connection, scope, function_id)
         found = await fetch(
@@ -171,6 +172,8 @@ async def end(pool: Pool, scope: Scope, function_id: FunctionId, override_id: UU
         )
         if not found:
             return None
+        if found[0]["ended_at"] is not None:
+            return Done(override_id, was_over=True)
         lanes = await _lift(connection, found[0], row["slug"], who.actor)
     return Done(override_id, tuple(lanes))
 

@@ -18,7 +18,7 @@ where o.function_id = :function::uuid and o.ended_at is null and o.kind = :kind:
 
 -- name: find
 select o.* from overrides o
-where o.environment_id = :environment::uuid and o.function_id = :function::uuid and o.id = :id::uuid and o.ended_at is null for update
+where o.environment_id = :environment::uuid and o.function_id = :function::uuid and o.id = :id::uuid for update
 
 -- name: over
 -- Changes whose time is up, or whose limit a sync took away.

@@ -64,8 +64,10 @@ async def test_a_raised_limit_lets_waiting_work_go_and_its_end_holds_it_again(wo
     done = await overrides.change_limit(world.pool, world.mine, fn(world), "concurrency", LimitChange(3), HOUR, ANN)
     engine.wake(list(done.lanes))
     held += [await gate.next(), await gate.next()]
-    assert await overrides.end(world.pool, world.mine, fn(world), done.id, ANN) is not None
-    assert await overrides.end(world.pool, world.mine, fn(world), done.id, ANN) is None
+    for was_over in (False, True):
+        ended = await overrides.end(world.pool, world.mine, fn(world), done.id, ANN)
+        assert ended is not None
+        assert ended.was_over == was_over
     held[0][1].set_result(result())
     held[1][1].set_result(result())
     await finish(world, 2)
