@@ -42,5 +42,7 @@ create index items_beside_calls on items (lane_id, due_at) where lease_id is nul
 drop index items_timers;
 -- Crons whose function or app was archived, to be taken up again when it is back.
 create index schedules_parked on schedules (function_id) where next_due = 'infinity';
+-- Lanes without limits, environment by environment, as those with limits have it already.
+create index lanes_environment_free on lanes (environment_id, next_due) where not is_gated and next_due < 'infinity';
 -- Items set aside while their function is stopped are found without reading the others.
 create index items_parked on items (function_id) where held_due is not null;

@@ -1,9 +1,25 @@
 -- name: lease_free
 -- Due items of lanes without limits: leased in one round trip, round robin over environments, then functions (D10). One
 -- row always comes back: whether gated lanes are due as well.
-with due as materialized (
+with recursive few as materialized (
   select l.id, l.environment_id, l.function_id, l.served_at from lanes l
   where (l.next_due <= clock() or l.id = any(:hints::uuid[])) and not l.is_gated limit 512
+), env (id) as (
+  -- Only where there are more: the environments one by one, so that one with a thousand functions cannot hide another.
+  (select l.environment_id from lanes l where not l.is_gated and l.next_due < 'infinity' and (select count(*) = 512 from few)
+   order by l.environment_id limit 1)
+  union all
+  select (select l.environment_id from lanes l where not l.is_gated and l.next_due < 'infinity' and l.environment_id > e.id
+          order by l.environment_id limit 1)
+  from env e where e.id is not null
+), due as materialized (
+  select * from few
+  union
+  select x.* from env e cross join lateral (
+    select l.id, l.environment_id, l.function_id, l.served_at from lanes l
+    where l.environment_id = e.id and not l.is_gated and l.next_due < 'infinity' and l.next_due <= clock()
+    order by l.next_due limit 64) x
+  where e.id is not null
 ), turn as (
   select d.id, d.served_at, row_number() over (partition by d.environment_id order by d.nth, d.served_at) as turn from (
     select x.*, row_number() over (partition by x.environment_id, x.function_id order by x.served_at) as nth from due x) d
