@@ -319,6 +319,6 @@ async def test_a_paused_functions_run_says_paused_and_not_a_time(world: World, p
     await world.owner.execute("update environments set catalogue_version = catalogue_version + 1")
     (run_id,) = await world.column("select id from runs")
     assert [(r["kind"], r["at"]) for r in (await explained(world, pages, run_id))["reasons"]] == [("paused", None)]
-    await engine.start()
+    await world.engine()  # one that has not seen the function before it was paused
     await world.until(lambda: world.value("select count(*) = 1 from items where held_due is not null"))
     assert [(r["kind"], r["at"]) for r in (await explained(world, pages, run_id))["reasons"]] == [("paused", None)]
