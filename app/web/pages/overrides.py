@@ -27,8 +27,8 @@ from app.store.db import tenant
 from app.web.forms import Fields
 from app.web.guards import Principal, network_of, require_person, require_role
 from app.web.hx import PRIVATE
+from app.web.pages.functions import function_frame
 from app.web.pages.provided import provide_page_pool
-from app.web.shell import frame
 from app.web.site import Site
 
 Where = NamedDependency[Environment]
@@ -138,15 +138,7 @@ async def _load(
         found = await overrides_of(connection, environment.scope, page.id) if page is not None else None
     if page is None or found is None:
         raise NotFoundException
-    context = frame(principal, environment, "functions") | {
-        "fn": page,
-        "list_base": f"/env/{slug}/functions",
-        "base": f"/env/{slug}/functions/{page.handle}",
-        "env_base": f"/env/{slug}",
-        "runs_link": f"/env/{slug}/runs?fn={page.handle}",
-        "tab": "config",
-        "now": page.now,
-    }
+    context = function_frame(principal, environment, slug, page) | {"tab": "config"}
     return page, {line.name: line for line in found.limits}, context
 
 
