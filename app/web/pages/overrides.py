@@ -13,7 +13,7 @@ from litestar.params import FromPath
 from litestar.response import Redirect, Template
 
 from app.domain.backoff import complaint_about
-from app.domain.durations import parse_duration
+from app.domain.durations import format_duration, parse_duration
 from app.domain.errors import DurationRefused
 from app.domain.limits import MAX_RETRY_DELAY
 from app.domain.settings import Backoff
@@ -223,7 +223,8 @@ def _form(
     if not asked and kind == "limit" and line is not None and line.is_throttle and page.config is not None:
         throttle = page.config.throttle
         if throttle is not None:
-            values = {"allowed": str(throttle.limit), "burst": str(throttle.burst)}
+            period = format_duration(throttle.period)
+            values = {"allowed": str(throttle.limit), "period": period, "burst": str(throttle.burst)}
     more = {
         "kind": kind,
         "line": line,
@@ -236,9 +237,11 @@ def _form(
     return Template("pages/overrides/new.html", context=context | more, headers=PRIVATE, status_code=status)
 
 
+HANDLERS: tuple[Any, ...] = (override_form, override_set, override_end)
+
 ROUTER = Router(
     path="/",
-    route_handlers=[override_form, override_set, override_end],
+    route_handlers=HANDLERS,
     guards=[require_person],
     dependencies={"page_pool": Provide(provide_page_pool)},
 )
