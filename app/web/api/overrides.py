@@ -5,7 +5,7 @@ name, a `key` and how many slots are `allowed` (none: it is held); `hold` nothin
 but `retry` need `expiresIn`.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -27,6 +27,7 @@ from app.reads import api
 from app.reads.overrides import Override, overrides_of
 from app.store.audit import Actor
 from app.store.db import tenant
+from app.web.api.answers import answer, shown_time
 from app.web.api.asked import FieldInvalid, read_object, text_of
 from app.web.api.ids import NotFound, text_in_path
 from app.web.guards import network_of
@@ -54,7 +55,7 @@ async def list_overrides(
         found = await overrides_of(connection, tenant_scope, function_id)
     if found is None:
         raise NotFound("function not found")
-    return _answer([_shown(one) for one in (*found.live, *found.past)])
+    return answer([_shown(one) for one in (*found.live, *found.past)])
 
 
 @post(_PATH, status_code=200)
@@ -71,7 +72,7 @@ async def create_override(
     reason = text_of(fields, "reason", longest=_LONGEST_REASON) or ""
     done = await _make(site, tenant_scope, function_id, fields, _who(request, reason))
     site.bell.ring([lane.bytes for lane in done.lanes])
-    return _answer({"id": str(done.id)})
+    return answer({"id": str(done.id)})
 
 
 @delete(_PATH + "/{override_id:str}", status_code=200)
@@ -93,7 +94,7 @@ async def end_override(
     if done is None:
         raise NotFound("override not found")
     site.bell.ring([lane.bytes for lane in done.lanes])
-    return _answer({"id": str(done.id), "ended": not done.was_over})
+    return answer({"id": str(done.id), "ended": not done.was_over})
 
 
 async def _function(site: Site, scope: Scope, app_name: str, function: str) -> FunctionId:
@@ -170,20 +171,11 @@ def _shown(one: Override) -> dict[str, object]:
         "setting": one.setting,
         "reason": one.reason,
         "createdBy": one.actor,
-        "createdAt": _time(one.created_at),
-        "expiresAt": _time(one.until),
-        "endedAt": _time(one.ended_at),
+        "createdAt": shown_time(one.created_at),
+        "expiresAt": shown_time(one.until),
+        "endedAt": shown_time(one.ended_at),
         "endedBy": one.ended_by or None,
     }
-
-
-def _answer(data: object) -> Response[bytes]:
-    metadata = {"fetchedAt": _time(datetime.now(UTC)), "cachedUntil": None}
-    return Response(msgspec.json.encode({"data": data, "metadata": metadata}), media_type="application/json")
-
-
-def _time(at: datetime | None) -> str | None:
-    return None if at is None else at.isoformat().replace("+00:00", "Z")
 
 
 HANDLERS = (list_overrides, create_override, end_override)
