@@ -171,19 +171,22 @@ async def test_a_cron_of_an_archived_app_sleeps_and_is_taken_up_when_the_app_is_
     assert await world.value("select count(*) from runs") == 0
 
 
-async def test_crons_of_an_app_that_was_removed_and_of_an_archived_environment_start_nothing(world: World) -> None:
+async def test_crons_of_an_archived_environment_and_of_a_removed_app_start_nothing(world: World) -> None:
     await cron(world, "hourly", "0 * * * *")
     engine = await world.engine(starts=False)
-    assert await remove_app(world.pool, world.mine, URL) == 1
-    await overdue(world, 1)
-    await engine.react.fire_crons()
-    await world.owner.execute("update apps set archived_at = null")
     await world.owner.execute(
         "update environments set archived_at = clock(), catalogue_version = catalogue_version + 1 where id = $1",
         world.mine.environment_id,
     )
+    await overdue(world, 1)
+    await engine.keep_once()
     await engine.keep_once()
     assert await world.value("select next_due = 'infinity' from schedules")
+    assert [outcome for _, outcome in await answers(world)] == ["gone"]
+    await world.owner.execute("update environments set archived_at = null where id = $1", world.mine.environment_id)
+    await engine.keep_once()
+    assert await world.value("select next_due < 'infinity' from schedules")
+    assert await remove_app(world.pool, world.mine, URL) == 1
     await overdue(world, 2)
     await engine.react.fire_crons()
     assert {outcome for _, outcome in await answers(world)} <= {"gone", "missed"}
