@@ -6,7 +6,7 @@ from alembic import op
 from sqlalchemy.util import await_only
 
 revision = "20261123_0950"
-down_revision = "20261123_0940"
+down_revision = "20261123_0900"
 
 
 def upgrade() -> None:
