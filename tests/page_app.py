@@ -21,7 +21,18 @@ from app.web.assets import Assets, serve_asset
 from app.web.guards import Principal
 from app.web.headers import CONTENT_POLICY
 from app.web.live import Signals
-from app.web.pages import apps, bulk, error_groups, event_types, events, functions, overview, run_actions, runs
+from app.web.pages import (
+    apps,
+    bulk,
+    error_groups,
+    event_types,
+    events,
+    functions,
+    overrides,
+    overview,
+    run_actions,
+    runs,
+)
 from app.web.run_desk import RunDesk
 from app.web.templates import template_config
 from tests.world import Tenant
@@ -156,6 +167,7 @@ def make_app(
                 overview.HANDLERS
                 + apps.HANDLERS
                 + functions.HANDLERS
+                + overrides.HANDLERS
                 + error_groups.HANDLERS
                 + events.HANDLERS
                 + event_types.HANDLERS

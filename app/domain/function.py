@@ -5,10 +5,12 @@ payloads and can be shared.
 """
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from app.domain.ids import AppId, FunctionId
 from app.domain.protocol.function_config import FunctionConfig
 from app.domain.settings import (
+    Backoff,
     Batch,
     CancelRule,
     Concurrency,
@@ -39,6 +41,9 @@ class Function:
     sdk: str = ""
     is_connect: bool = False
     is_paused: bool = False
+    #: Calls wait until then, by people's wish; runs are made all the same.
+    held_until: datetime | None = None
+    backoff: Backoff | None = None
     triggers: tuple[Trigger, ...] = ()
     concurrency: tuple[Concurrency, ...] = ()
     run_concurrency: Concurrency | None = None
@@ -66,6 +71,8 @@ def function_of(
     version: int,
     sdk: str = "",
     is_paused: bool = False,
+    held_until: datetime | None = None,
+    own_backoff: Backoff | None = None,
 ) -> Function:
     """The function a config describes, under the ids the store gave it."""
     return Function(
@@ -80,6 +87,9 @@ def function_of(
         sdk=sdk,
         is_connect=config.is_connect,
         is_paused=is_paused,
+        held_until=held_until,
+        # What people set wins over the code.
+        backoff=own_backoff or config.backoff,
         triggers=config.triggers,
         concurrency=config.concurrency,
         run_concurrency=config.run_concurrency,

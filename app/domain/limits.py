@@ -65,6 +65,8 @@ DEFAULT_RETRIES: Final = 4
 MAX_RETRIES: Final = 20
 MIN_RETRY_DELAY: Final = timedelta(seconds=1)
 MAX_RETRY_DELAY: Final = timedelta(hours=24)
+MIN_OVERRIDE: Final = timedelta(minutes=1)  #: changes by people that end by themselves
+MAX_OVERRIDE: Final = timedelta(days=30)  #: what is to stay longer belongs into the code
 MAX_DEFERS_PER_RUN: Final = 20
 MAX_DEFER_BYTES: Final = 4 * MIB
 

@@ -103,3 +103,12 @@ class Timeouts:
 
     start: timedelta | None = None
     finish: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """The wait before a retry: `initial` before the first, `factor` times as long before each further one, at most `cap`."""
+
+    initial: timedelta
+    factor: float
+    cap: timedelta

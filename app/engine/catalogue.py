@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from app.domain.backoff import read_backoff
 from app.domain.flow.gates import Gates, gates_of
 from app.domain.flow.lanes import Flow, flow_of, lane_of
 from app.domain.function import Function, function_of
@@ -142,6 +143,8 @@ def known_function(row: Any, plan: PlanLimits) -> KnownFunction:
         version=row["version"],
         sdk=row["sdk"],
         is_paused=row["paused_at"] is not None,
+        held_until=row["held_until"],
+        own_backoff=read_backoff(row["own_backoff"]),
     )
     flow = flow_of(function.id, function, function.priority, plan)
     return KnownFunction(function, lane_of(function.id), flow, gates_of(function), row["archived_at"] is not None)

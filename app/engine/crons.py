@@ -5,6 +5,7 @@
 
 The run's id follows from function and due time, so even two schedulers that both believe to be first make one run, and
 two crons of a function that meet make one as well (protocol 24). After an outage the newest missed time runs, once (F27).
+A cron of something archived gets the answer `gone` and sleeps (`next_due` infinity) until it is back; what it missed is not made up.
 """
 
 from collections.abc import Awaitable, Callable
@@ -84,7 +85,8 @@ async def fire(
             continue
         view = await view_of(row)
         known = view.functions.get(row["function_id"])
-        if known is None:
+        if known is None or known.is_archived or row["is_archived"]:
+            # Nobody is to be started any more; `take_up` counts anew when it is back.
             moves[-1] = (row["id"], datetime.max.replace(tzinfo=UTC))
             answers.append((row, newest, "gone", None))
             continue
@@ -120,6 +122,16 @@ async def fire(
     await pause_points.reached("cron.written", list(wishes))
     await station.decide(connection, list(wishes.values()), plan, now)
     return now
+
+
+async def take_up(connection: Any) -> int:
+    """Count anew for crons of functions, apps and environments that were archived and are back; returns how many."""
+    rows = await fetch(connection, named("flow", "parked_schedules"), room=_SCHEDULES)
+    if not rows:
+        return 0
+    dues = [read_cron(row["cron"]).next_after(row["now"]) for row in rows]
+    await fetch(connection, named("flow", "take_up_schedules"), id=[row["id"] for row in rows], due=dues)
+    return len(rows)
 
 
 def _due_times(cron: str, first: datetime, now: datetime) -> tuple[list[datetime], datetime]:

@@ -36,7 +36,9 @@ from app.engine.clock import DatabaseClock
 from app.engine.dispatch import Dispatch
 from app.engine.execute import Execute
 from app.engine.gateway import Gateway
-from app.engine.keepers import branches, cron, expire, merge, orders, recheck, rescue, sweep, tidy
+from app.engine.keepers import branches, cron, expire, merge, orders, recheck, rescue, tidy
+from app.engine.keepers.sweep import Sweep
+from app.engine.overrides import end_due
 from app.engine.queue import lease
 from app.engine.react import React, Reacted
 from app.engine.transition import Committer, RunEnded, RunUnknown, change_run
@@ -113,6 +115,7 @@ class Engine:
     _hints: set[UUID] = field(default_factory=set)
     _tasks: list["asyncio.Task[None]"] = field(default_factory=list)
     _is_stopping: bool = False
+    _sweep: Sweep = field(default_factory=Sweep)
     committer: Committer = field(init=False)
     execute: Execute = field(init=False)
     react: React = field(init=False)
@@ -195,8 +198,10 @@ class Engine:
             self.cold_pool, self.worker_id, self.execute.held, self.committer.writing, timedelta(seconds=s.forgotten_s)
         ):
             self._wake.set()
-        if wrong := await sweep.run_once(self.cold_pool):
+        if wrong := await self._sweep.run_once(self.cold_pool):
             self.wake(wrong)
+        if freed := await end_due(self.cold_pool):
+            self.wake(freed)
         await orders.run_once(self.cold_pool, self.clock, self._after_commit)
         await recheck.run_once(self.cold_pool, self.resume)
         await cron.run_once(self.cold_pool, self.react, self._fired)

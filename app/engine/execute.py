@@ -232,7 +232,7 @@ class Execute:
             await self.hand_back([item])
             return None, None, None
         known = view.functions.get(hot.facts.function_id)
-        if known is not None and known.function.is_paused and await self._park(known, item):
+        if known is not None and self._is_stopped(known) and await self._park(known, item):
             return None, None, None
         if known is not None and self._is_too_late(hot, item, known):
             return DeadlineDue(item.key, ItemKind.START_TIMEOUT, is_calling=False), None, None
@@ -272,8 +272,13 @@ class Execute:
             return Called(reply, 0, 0.0, "")
         return await self.dispatch.call(hot, item, known, view.signing_keys)
 
+    def _is_stopped(self, known: KnownFunction) -> bool:
+        """Whether the function is paused, or held for a time."""
+        held_until = known.function.held_until
+        return known.function.is_paused or (held_until is not None and held_until > self.clock.now())
+
     async def _park(self, known: KnownFunction, item: LeasedItem) -> bool:
-        """Put an item of a paused function aside; false when the function goes on already."""
+        """Put an item of a paused or held function aside; false when the function goes on already."""
         async with self.pool.acquire(timeout=10) as connection:
             rows = await fetch(connection, named("pause", "park"), function=known.id, item=item.id, fence=item.fence)
         return bool(rows)

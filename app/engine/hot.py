@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from app.domain.backoff import read_backoff
 from app.domain.ids import AppId, EventId, FunctionId, ItemId, LaneId, LeaseId, RunId
 from app.domain.limits import plan_of
 from app.domain.run.effects import Effect, SaveStep
@@ -128,7 +129,7 @@ def hot_run(row: Any, retry_delay: timedelta | None) -> HotRun:
         group=row["group_key"],
         discoveries=row["discoveries"],
         state_bytes=row["state_bytes"],
-        retry=RetryPolicy(row["max_attempts"], retry_delay),
+        retry=RetryPolicy(row["max_attempts"], retry_delay, read_backoff(row["backoff"])),
         started_at=row["started_at"],
         max_steps=plan.steps_per_run,
         max_sleep=plan.max_sleep,

@@ -12,7 +12,8 @@ Who is authoritative for what
 - `items.fence` says who may settle an item; it grows with every lease and rescue.
 - `slots` rows are the only count of what runs under a limit; they are inserted under the lock of their flow key. A slot of a
   call has its lease's id, a slot of a whole run the run's.
-- `flow_limits` says what a limit allows now, `flow_keys.cap` what people set for one key, `flow_keys.tat` the pace of starts.
+- `flow_limits` says what a limit allows now, with what people set for a time (overrides.py), `flow_keys.cap` what they set
+  for one key, `flow_keys.tat` the pace of starts.
 - `lanes.next_due` is a hint that is never later than the truth for longer than a second (the sweep corrects it).
 """
 
@@ -167,7 +168,8 @@ async def _held(
             if limit is not None:
                 kind = Kind(limit["kind"])
                 is_own = key["cap"] is not None and kind is not Kind.THROTTLE
-                of_lane.append(Gate(key_id, kind, key["cap"] if is_own else limit["cap"], limit["every"]))
+                is_held = key["cap"] == 0
+                of_lane.append(Gate(key_id, kind, key["cap"] if is_own else limit["cap"], limit["every"], is_held))
         gates[lane_id] = tuple(of_lane)
     states = {key_id: KeyState(row["live"], row["tat"], set(row["runs"])) for key_id, row in used.items()}
     return gates, states

@@ -300,10 +300,11 @@ class Schedule:
             if state.event is None:
                 state.close()
                 continue
-            if known is None:
+            if known is None or known.is_archived:
                 # What was gathered has nobody to run it any more.
                 outcome = "batched" if state.kind is GateKind.BATCH else "debounced"
-                plan.answer(view, state.event.id, row["function_id"], outcome, "the function was removed meanwhile")
+                why = "the function was removed meanwhile" if known is None else "the app was archived meanwhile"
+                plan.answer(view, state.event.id, row["function_id"], outcome, why)
                 state.close()
                 continue
             if state.kind is GateKind.BATCH:
@@ -381,7 +382,7 @@ class Schedule:
         run = Run(
             id=run_id,
             function_id=known.id,
-            retry=RetryPolicy(known.function.max_attempts, self.retry_delay),
+            retry=RetryPolicy(known.function.max_attempts, self.retry_delay, known.function.backoff),
             is_quiet=event.name in (FINISHED, FAILED),
             max_steps=view.limits.steps_per_run,
             max_sleep=view.limits.max_sleep,

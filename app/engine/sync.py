@@ -17,13 +17,14 @@ from uuid import UUID
 import msgspec
 
 from app.adapters.http import Answer, Caller, CallFailed
+from app.domain.backoff import stored
 from app.domain.cron import CronRefused, read_cron
 from app.domain.errors import RegistrationRefused
 from app.domain.expressions import ExpressionRefused, compile_expression
 from app.domain.flow.concurrency import limits_of
 from app.domain.flow.lanes import Flow, flow_of
 from app.domain.ids import AppId, FunctionId, derive_uuid
-from app.domain.limits import PLANS
+from app.domain.limits import PlanLimits, plan_of
 from app.domain.protocol.addresses import normalise_url, same_place
 from app.domain.protocol.config_fields import Checks
 from app.domain.protocol.function_config import FunctionConfig, placeless
@@ -65,8 +66,8 @@ class SyncFailed:
     is_told: bool = False
 
 
-def checks() -> Checks:
-    """The judges a registration is read with."""
+def checks(plan: PlanLimits | None = None) -> Checks:
+    """The judges a registration is read with; without a plan nothing is compared with one."""
 
     def expression(text: str, has_async: bool) -> str | None:
         try:
@@ -82,7 +83,14 @@ def checks() -> Checks:
             return str(refused)
         return None
 
-    return Checks(expression=expression, cron=cron)
+    return Checks(expression=expression, cron=cron, plan=plan)
+
+
+async def checks_of(pool: Pool, scope: Scope) -> Checks:
+    """The judges of an environment, which know what its plan allows."""
+    async with pool.acquire(timeout=5) as connection:
+        rows = await fetch(connection, named("functions", "environment"), environment=scope.environment_id)
+    return checks(plan_of(rows[0]["plan"]) if rows else None)
 
 
 async def register(
@@ -200,6 +208,7 @@ async def _put_functions(connection: Any, scope: Scope, app_id: AppId, configs: 
         name=[c.name for c in configs],
         config=[c.raw.decode() for c in configs],
         url=[c.url for c in configs],
+        backoff=[stored(c.backoff) for c in configs],
         account=scope.account_id,
         environment=scope.environment_id,
         app=app_id,
@@ -210,7 +219,7 @@ async def _put_flow(connection: Any, scope: Scope, configs: list[FunctionConfig]
     """Limits, plain lanes and schedules of all functions of an app, in step with what it registered."""
     ids = [function_id_of(scope, c.slug) for c in configs]
     environment = (await fetch(connection, named("functions", "environment"), environment=scope.environment_id))[0]
-    plan = PLANS.get(environment["plan"])
+    plan = plan_of(environment["plan"])
     limits = [(f, limit) for f, c in zip(ids, configs, strict=True) for limit in limits_of(f, c, plan)]
     await fetch(
         connection,
@@ -242,6 +251,14 @@ async def _put_flow(connection: Any, scope: Scope, configs: list[FunctionConfig]
     )
     await fetch(connection, named("flow", "unblock"), functions=ids)
     await put_schedules(connection, scope, list(zip(ids, configs, strict=True)))
+    if plan.schedules is not None:
+        count = (await fetch(connection, named("sync", "count_schedules"), account=scope.account_id))[0]["count"]
+        if count > plan.schedules:
+            raise RegistrationRefused(
+                "plan_upgrade_required",
+                f"With this app there are {count} crons; the plan {plan.name} allows {plan.schedules}.",
+                {"crons": count, "allowed": plan.schedules},
+            )
 
 
 def _is_well(app: Any, registration: Registration) -> bool:
@@ -281,7 +298,7 @@ async def register_body(pool: Pool, scope: Scope, body: bytes, deploy_id: str | 
     """
     registration: Registration | None = None
     try:
-        registration = read_registration(body, checks=checks())
+        registration = read_registration(body, checks=await checks_of(pool, scope))
         return await register(pool, scope, registration, kind="out_of_band", deploy_id=deploy_id)
     except RegistrationRefused as refused:
         failed = SyncFailed(refused.code, refused.message, FIX_FUNCTIONS, refused.details)
@@ -424,7 +441,7 @@ async def _in_band(
         )
     on_step("signed")
     try:
-        registration = read_registration(answer.body, checks=checks(), url=url)
+        registration = read_registration(answer.body, checks=await checks_of(pool, scope), url=url)
         synced = await register(pool, scope, registration, kind="in_band")
     except RegistrationRefused as refused:
         return SyncFailed(refused.code, refused.message, FIX_FUNCTIONS, refused.details)

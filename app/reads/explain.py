@@ -2,8 +2,8 @@
 
     item, leased              calling        which worker has it, and whether that worker is alive
     item, due later           scheduled, retry, sleep
-    item, due now             queued, or held by a limit: key, limit, what is used, by whom, place in the lane, earliest time
-    item of a paused function paused
+    item, due now             queued, or held by a limit: key, limit, what is used, by whom, place in the lane, earliest time;
+                              paused, held: people stopped the function's calls
     open wait                 wait_for_event with the events that came and did not match, wait_for_signal, invoke
 
 Answers are data in the order of the reader's interest; sentences are made by pages. Everything is read in the caller's
@@ -27,6 +27,7 @@ _HOLDERS = 10
 _EVENTS = 5
 #: Pieces of a run's future that are explained; a run of 1,000 parallel steps asks no more than one of these.
 MOST_REASONS = 20
+_CALLED = ("discover", "step", "gateway")
 
 
 async def explain_run(
@@ -47,6 +48,7 @@ async def explain_run(
         "function": run["slug"],
         "is_function_paused": run["is_paused"],
         "is_function_removed": run["is_removed"],
+        "function_held_until": _time(run["held_until"]),
         "now": _time(run["now"]),
         "reasons": [],
         "left_out": 0,
@@ -80,10 +82,10 @@ async def _item(connection: Connection, run: Any, item: Any) -> dict[str, Any]:
             # A dead worker's item is given back when its lease has run out.
             "at": None if is_alive else _time(item["lease_until"]),
         }
-    if item["is_parked"]:
-        return {"kind": "paused", **common, "at": None}
     if item["kind"] == "sleep":
         return {"kind": "sleep", **common, "at": _time(item["due_at"])}
+    if item["kind"] in _CALLED and (item["is_parked"] or item["due_at"] <= now) and (stop := _stopped(run)) is not None:
+        return {**stop, **common, "since": _time(item["due_at"])}
     if item["due_at"] > now:
         if item["attempt"] > 0:
             return {"kind": "retry", **common, "at": _time(item["due_at"])}
@@ -94,6 +96,13 @@ async def _item(connection: Connection, run: Any, item: Any) -> dict[str, Any]:
     return {**common, "place": place, **(held or {"kind": "queued", "at": _time(now), "since": _time(item["due_at"])})}
 
 
+def _stopped(run: Any) -> dict[str, Any] | None:
+    """Why no call of the function is made at all; None when calls are made."""
+    if run["is_paused"]:
+        return {"kind": "paused", "at": None}
+    return {"kind": "held", "at": _time(run["held_until"])} if run["held_until"] is not None else None
+
+
 async def _held(connection: Connection, run: Any, item: Any, now: datetime) -> dict[str, Any] | None:
     """The key that holds a due item: a full one before a throttle, whose end is known; None when all have room."""
     found: dict[str, Any] | None = None
@@ -102,15 +111,20 @@ async def _held(connection: Connection, run: Any, item: Any, now: datetime) -> d
         if key["kind"] == "throttle":
             if item["key"] == "start" and item["fence"] == 0:
                 answer = arrive(Pace(key["every"], key["cap"]), key["tat"], now)
+                changed = {"is_changed_by_people": key["is_own"], "changed_until": _time(key["until"])}
+                if key["is_held"]:
+                    return {"kind": "throttle", **shown, **changed, "limit": 0, "at": _time(key["until"])}
                 if not answer.is_admitted:
                     shown["limit"] = key["cap"] + 1
-                    found = {"kind": "throttle", **shown, "every_ms": _millis(key["every"]), "at": _time(answer.at)}
+                    every = {"every_ms": _millis(key["every"]), "at": _time(answer.at)}
+                    found = {"kind": "throttle", **shown, **changed, **every}
         elif not key["is_ours"] and key["live"] >= key["cap"]:
             holders = await fetch(connection, named("explain", "holders"), key=key["id"], room=_HOLDERS)
             return {
                 "kind": "concurrency" if key["kind"] == "calls" else "runs",
                 **shown,
                 "is_changed_by_people": key["is_own"],
+                "changed_until": _time(key["until"]),
                 "used": key["live"],
                 "holders": [
                     {
@@ -122,7 +136,8 @@ async def _held(connection: Connection, run: Any, item: Any, now: datetime) -> d
                     }
                     for h in holders
                 ],
-                "at": None,
+                # A key that is held goes on at the latest when the hold is over.
+                "at": _time(key["until"]) if key["is_held"] else None,
             }
     return found
 

@@ -25,11 +25,12 @@ from stepwell._errors import (
     StepwellError,
 )
 from stepwell._event import Cron, Event, EventMessage
-from stepwell._function import Concurrency, Function
+from stepwell._function import Backoff, Concurrency, Function
 from stepwell._step import Context, Step, SyncStep
 from stepwell._version import __version__
 
 __all__ = [
+    "Backoff",
     "Client",
     "Concurrency",
     "ConfigError",

@@ -9,7 +9,7 @@ from stepwell import _settings, _signature
 from stepwell._api import Api
 from stepwell._errors import ConfigError
 from stepwell._event import Sendable, Trigger
-from stepwell._function import DEFAULT_RETRIES, Concurrency, Function, Handler, make_failure_function
+from stepwell._function import DEFAULT_RETRIES, Backoff, Concurrency, Function, Handler, make_failure_function
 from stepwell._wishes import to_messages
 
 if TYPE_CHECKING:
@@ -72,13 +72,15 @@ class Client:
         trigger: Trigger | Sequence[Trigger] = (),
         name: str | None = None,
         retries: int = DEFAULT_RETRIES,
+        backoff: Backoff | None = None,
         concurrency: int | Concurrency | Sequence[Concurrency] = (),
         on_failure: Handler | None = None,
         checkpointing: bool = True,
     ) -> Callable[[Handler], Function]:
         """Declare a function. Without a trigger it runs only when invoked.
 
-        `retries` counts the tries after the first one, of each step and of the function's own code. `on_failure` is a
+        `retries` counts the tries after the first one, of each step and of the function's own code; `backoff` sets the
+        waits between them. `on_failure` is a
         handler like the function itself; it runs once when a run has failed, with the error in `ctx.event.data["error"]`
         and the event that had started the run in `ctx.event.data["event"]`.
         """
@@ -96,6 +98,7 @@ class Client:
                 concurrency=_limits(concurrency),
                 on_failure=failure,
                 checkpointing=checkpointing and self.checkpointing,
+                backoff=backoff,
             )
             self.functions.append(function)
             return function

@@ -3,9 +3,12 @@
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal
 from urllib.parse import urlencode
 
+from stepwell import _durations
+from stepwell._durations import Duration
 from stepwell._errors import ConfigError
 from stepwell._event import Event, Trigger
 
@@ -16,6 +19,8 @@ Handler = Callable[[Any, Any], Any]
 MAX_RETRIES = 20
 
 DEFAULT_RETRIES = 4
+MAX_FACTOR = 100
+_LEAST_WAIT, _LONGEST_WAIT = timedelta(seconds=1), timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,38 @@ class Concurrency:
         return {"limit": self.limit, "scope": self.scope} | ({"key": self.key} if self.key else {})
 
 
+@dataclass(frozen=True)
+class Backoff:
+    """The waits between tries: `initial` before the second, then `factor` times as long each time, at most `cap`.
+
+    A Stepwell server keeps to it; other servers of the protocol use their own waits.
+    """
+
+    initial: Duration
+    factor: float = 2.0
+    cap: Duration = "1h"
+
+    def __post_init__(self) -> None:
+        try:
+            first, most = _durations.parse(self.initial), _durations.parse(self.cap)
+        except ValueError as error:
+            raise ConfigError(f"Backoff: {error}") from None
+        if not _LEAST_WAIT <= first <= most <= _LONGEST_WAIT:
+            raise ConfigError(
+                "Backoff: initial and cap are spans from one second to one day, and initial is not above cap."
+            )
+        if not 1 <= self.factor <= MAX_FACTOR:
+            raise ConfigError(f"Backoff.factor is {self.factor!r}: write 1 to {MAX_FACTOR}.")
+
+    def to_wire(self) -> dict[str, Any]:
+        """The waits as registered."""
+        return {
+            "initial": _durations.to_wire(self.initial),
+            "factor": self.factor,
+            "cap": _durations.to_wire(self.cap),
+        }
+
+
 class Function:
     """A declared function. Calling it runs the plain handler, which is handy in tests."""
 
@@ -55,6 +92,7 @@ class Function:
         concurrency: Sequence[Concurrency],
         on_failure: "Function | None" = None,
         checkpointing: bool = True,
+        backoff: Backoff | None = None,
     ) -> None:
         if not id:
             raise ConfigError("A function needs an id, such as 'fulfil-order'.")
@@ -71,6 +109,7 @@ class Function:
         self.concurrency = list(concurrency)
         self.on_failure = on_failure
         self.checkpointing = checkpointing
+        self.backoff = backoff
 
     def __call__(self, ctx: Any, step: Any) -> Any:
         """Run the handler itself."""
@@ -85,7 +124,10 @@ class Function:
         """The function as registered (protocol 8.1)."""
         query = urlencode({"fnId": self.full_id, "stepId": "step"})
         runtime = {"type": "http", "url": f"{serve_url}?{query}"}
-        step = {"id": "step", "name": "step", "runtime": runtime, "retries": {"attempts": self.retries}}
+        retries: dict[str, Any] = {"attempts": self.retries}
+        if self.backoff is not None:
+            retries["backoff"] = self.backoff.to_wire()
+        step = {"id": "step", "name": "step", "runtime": runtime, "retries": retries}
         written: dict[str, Any] = {
             "id": self.full_id,
             "name": self.name,

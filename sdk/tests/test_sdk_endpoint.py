@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from sdk_world import RUN_ID, SIGNING_KEY, Engine, Request, call_asgi, connect, make_client
 
 import stepwell
-from stepwell import Concurrency, Context, Cron, Event, Step, _signature
+from stepwell import Backoff, Concurrency, Context, Cron, Event, Step, _signature
 from stepwell.serve import AsgiApp
 
 OTHER_KEY = "signkey-test-fedcba9876543210"
@@ -307,6 +308,11 @@ def test_the_public_address_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
         lambda client: client.function(id="f", concurrency=[Concurrency(1)] * 3)(lambda ctx, step: None),
         lambda client: Concurrency(1, scope="account"),
         lambda client: Concurrency(-1),
+        lambda client: Backoff("0s"),
+        lambda client: Backoff("soon"),
+        lambda client: Backoff("5s", factor=0.5),
+        lambda client: Backoff("2h"),
+        lambda client: Backoff("5s", cap="2d"),
         lambda client: [
             stepwell.serve.asgi(client, [client.function(id="f")(lambda ctx, step: None)] * 2),
         ],
@@ -328,3 +334,12 @@ def test_a_failure_of_the_sdk_itself_is_answered_so_that_the_server_tries_again(
     answer = call_asgi(app, "POST", f"{URL}?fnId=app-order&stepId=step", Engine(app, "app-order").body_of("step", 0))
     assert (answer.status, answer.content["message"]) == (500, "The SDK failed: lost")
     assert "x-inngest-sdk" in answer.headers
+
+
+def test_waits_between_tries_are_registered_beside_their_number() -> None:
+    client = stepwell.Client("shop", is_dev=True)
+    function = client.function(id="pay", retries=3, backoff=Backoff("5s", factor=1.5, cap=timedelta(minutes=10)))(
+        lambda ctx, step: None
+    )
+    wired = function.to_wire("http://app.test/api")["steps"]["step"]["retries"]
+    assert wired == {"attempts": 3, "backoff": {"initial": "5s", "factor": 1.5, "cap": "10m"}}

@@ -16,12 +16,16 @@ from app.domain.flow.gcra import Pace, arrive
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A key with the setting it is compared with. `cap` is what counts now, a change by people included."""
+    """A key with the setting it is compared with. `cap` is what counts now, a change by people included.
+
+    `is_held`: people let no run with this key start, whatever its pace.
+    """
 
     key_id: UUID
     kind: Kind
     cap: int
     every: timedelta | None = None
+    is_held: bool = False
 
 
 @dataclass(slots=True)
@@ -85,6 +89,8 @@ def _refusal(candidate: Candidate, keys: dict[UUID, KeyState], now: datetime) ->
     for gate in candidate.gates:
         state = keys[gate.key_id]
         if gate.kind is Kind.THROTTLE:
+            if candidate.starts and gate.is_held:
+                return Refusal(gate.key_id)
             if candidate.starts and gate.every is not None:
                 answer = arrive(Pace(gate.every, gate.cap), state.tat, now)
                 if not answer.is_admitted:

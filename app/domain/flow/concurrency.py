@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from app.domain.flow import throttle
@@ -31,6 +31,15 @@ class Kind(StrEnum):
     CALLS = "calls"
     RUNS = "runs"
     THROTTLE = "throttle"
+
+
+#: Limits by the names people and the API use: kind and place.
+_NAMES: Final = {
+    "concurrency": (Kind.CALLS, 0),
+    "concurrency2": (Kind.CALLS, 1),
+    "runs": (Kind.RUNS, 0),
+    "throttle": (Kind.THROTTLE, 0),
+}
 
 
 class Limited(Protocol):
@@ -95,7 +104,12 @@ def flow_key(limit: Limit, scope: Scope, event: Mapping[str, Any]) -> FlowKey:
     """The key of a limit for one event."""
     # Only a plan's limit counts an account without a key; no value of a user's key can meet it.
     is_plan = limit.key is None and limit.over is Over.ACCOUNT
-    value = "\x00plan" if is_plan else key_of(limit.key, event)
+    return flow_key_of(limit, scope, "\x00plan" if is_plan else key_of(limit.key, event))
+
+
+def flow_key_of(limit: Limit, scope: Scope, value: str) -> FlowKey:
+    """The key of a limit for a value."""
+    is_plan = limit.key is None and limit.over is Over.ACCOUNT
     # Two limits of one function never share a count, even where their keys have the same value.
     owners = {
         Over.FUNCTION: limit.id.bytes,
@@ -104,6 +118,13 @@ def flow_key(limit: Limit, scope: Scope, event: Mapping[str, Any]) -> FlowKey:
     }
     key_id = derive_uuid("flow", limit.over, limit.kind, owners[limit.over], key_bytes(value))
     return FlowKey(key_id, limit.id, _SCOPE_WORDS[limit.over], "the plan" if is_plan else shown(value))
+
+
+def named_limits(function_id: FunctionId, settings: Limited) -> dict[str, Limit]:
+    """The limits that people may change, by the names they have on pages and in the API. A plan's is not among them."""
+    by_id = {limit.id: limit for limit in limits_of(function_id, settings)}
+    found = {name: by_id.get(_limit_id(function_id, kind, place)) for name, (kind, place) in _NAMES.items()}
+    return {name: limit for name, limit in found.items() if limit is not None}
 
 
 def _limit_id(function_id: FunctionId, kind: Kind, place: int) -> UUID:

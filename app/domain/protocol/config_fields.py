@@ -66,9 +66,9 @@ class Fields:
         """Report what makes the registration fail."""
         self.findings.problems.append(Problem(self.slug, where, code, message))
 
-    def warn(self, where: str, message: str) -> None:
-        """Report what has no effect."""
-        self.findings.warnings.append(Problem(self.slug, where, "no_effect", message))
+    def warn(self, where: str, message: str, code: str = "no_effect") -> None:
+        """Report what has no effect, or another one than it seems."""
+        self.findings.warnings.append(Problem(self.slug, where, code, message))
 
     def section(self, name: str) -> dict[str, Any]:
         """The setting's own fields with lower-case keys; empty when it is not set."""

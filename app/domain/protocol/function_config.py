@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from app.domain import canonical
+from app.domain.backoff import complaint_about
 from app.domain.durations import parse_when
 from app.domain.errors import DurationRefused
 from app.domain.limits import (
@@ -25,6 +28,7 @@ from app.domain.limits import (
     MAX_DEBOUNCE_PERIOD,
     MAX_RATE_PERIOD,
     MAX_RETRIES,
+    MAX_RETRY_DELAY,
     MAX_SLUG_CHARS,
     MAX_THROTTLE_PERIOD,
     MAX_TRIGGER_NAME_CHARS,
@@ -33,10 +37,13 @@ from app.domain.limits import (
     MIN_BATCH_WAIT,
     MIN_CRON_JITTER,
     MIN_PERIOD,
+    MIN_RETRY_DELAY,
 )
 from app.domain.protocol.addresses import is_app_address, normalise_url, same_place
+from app.domain.protocol.combinations import judge
 from app.domain.protocol.config_fields import CONTROL, Checks, Fields, Findings, Problem, as_object, clean, lower
 from app.domain.settings import (
+    Backoff,
     Batch,
     CancelRule,
     Concurrency,
@@ -56,7 +63,7 @@ class FunctionConfig:
     """A function's settings. `raw` is the canonical JSON of the registered object, for storage and for people;
     `read_stored` makes the same value of it again.
 
-    `retries` are tries after the first, 0 … 20. `concurrency` limits calls, `run_concurrency` whole runs.
+    `retries` are tries after the first, 0 … 20, `backoff` the waits between them (None: the protocol's). `concurrency` limits calls, `run_concurrency` whole runs.
     `idempotency` is contained in `rate_limit` already. `checkpoint` is informational, canonical JSON.
     """
 
@@ -67,6 +74,7 @@ class FunctionConfig:
     is_connect: bool = False
     triggers: tuple[Trigger, ...] = ()
     retries: int = DEFAULT_RETRIES
+    backoff: Backoff | None = None
     concurrency: tuple[Concurrency, ...] = ()
     run_concurrency: Concurrency | None = None
     throttle: Throttle | None = None
@@ -126,10 +134,11 @@ class _Reader(Fields):
             is_connect=str(runtime.get("type") or "http").lower() == "ws",
             triggers=self._triggers(),
             retries=self._retries(step),
+            backoff=self._backoff(step),
             concurrency=self._concurrency("step"),
             run_concurrency=next(iter(self._concurrency("fn")), None),
             throttle=self._throttle(),
-            rate_limit=self._rate_limit(idempotency, is_batched=batch is not None),
+            rate_limit=self._rate_limit(idempotency),
             idempotency=idempotency,
             debounce=self._debounce(),
             priority=self.expression("priority.run", self.section("priority").get("run")),
@@ -142,8 +151,11 @@ class _Reader(Fields):
             singleton=self._singleton(),
             checkpoint=canonical.encode(self.fields["checkpoint"]) if self.fields.get("checkpoint") else None,
         )
-        if batch is not None:
-            self._check_batch_combinations(config)
+        for finding in judge(config, self.checks.plan):
+            if finding.is_refusal:
+                self.wrong(finding.where, finding.message, finding.code)
+            else:
+                self.warn(finding.where, finding.message, finding.code)
         return config
 
     def _step(self) -> dict[str, Any]:
@@ -213,6 +225,26 @@ class _Reader(Fields):
             self.warn("retries", f"{asked} retries were asked for; {MAX_RETRIES} are the most and are used.")
         return min(asked, MAX_RETRIES)
 
+    def _backoff(self, step: Mapping[str, Any]) -> Backoff | None:
+        """The waits between retries, an addition of Stepwell: `retries: {attempts, backoff: {initial, factor, cap}}`."""
+        fields = as_object(as_object(step.get("retries")).get("backoff"))
+        if not fields:
+            return None
+        where = "retries.backoff"
+        initial = self.period(
+            f"{where}.initial", fields.get("initial"), MIN_RETRY_DELAY, MAX_RETRY_DELAY, code=_BACKOFF, is_needed=True
+        )
+        cap = self.period(f"{where}.cap", fields.get("cap"), MIN_RETRY_DELAY, MAX_RETRY_DELAY, code=_BACKOFF)
+        factor = fields.get("factor", 2)
+        if isinstance(factor, msgspec.Raw):  # numbers that are no integers stay as they were written
+            factor = float(bytes(factor))
+        complaint = complaint_about(initial, factor, cap) if initial is not None else None
+        if complaint:
+            self.wrong(where, complaint, _BACKOFF)
+        if initial is None or complaint:
+            return None
+        return Backoff(initial, float(factor), cap or MAX_RETRY_DELAY)
+
     def _concurrency(self, kind: str) -> tuple[Concurrency, ...]:
         """The limits of one kind: `step` for calls (every older form), `fn` for whole runs."""
         value = self.fields.get("concurrency")
@@ -259,12 +291,10 @@ class _Reader(Fields):
             key=self.expression("throttle.key", fields.get("key")),
         )
 
-    def _rate_limit(self, idempotency: str | None, *, is_batched: bool) -> RateLimit | None:
+    def _rate_limit(self, idempotency: str | None) -> RateLimit | None:
         fields = self.section("ratelimit")
         if fields and idempotency is not None:
             self.warn("rateLimit", "idempotency takes the place of rateLimit, which has no effect.")
-        elif is_batched and (fields or idempotency is not None):
-            self.warn("rateLimit", "Batched functions are not rate limited; rateLimit and idempotency have no effect.")
         if idempotency is not None:
             return RateLimit(1, IDEMPOTENCY_WINDOW, idempotency)
         if not fields:
@@ -316,17 +346,6 @@ class _Reader(Fields):
             condition=self.expression("batchEvents.if", fields.get("if"), code="batch_if_expression_invalid"),
         )
 
-    def _check_batch_combinations(self, config: FunctionConfig) -> None:
-        others = {
-            "cancel": bool(config.cancel),
-            "debounce": config.debounce is not None,
-            "singleton": config.singleton is not None,
-            "priority.run": config.priority is not None,
-        }
-        for name, is_set in others.items():
-            if is_set:
-                self.wrong(name, f"A batched function cannot have {name}.", "combo_unsupported")
-
     def _cancel(self) -> tuple[CancelRule, ...]:
         rules: list[CancelRule] = []
         items = self.items("cancel")
@@ -364,6 +383,7 @@ class _Reader(Fields):
 
 
 _CONCURRENCY = "concurrency_limit_invalid"
+_BACKOFF = "backoff_invalid"
 _EVENT_NAME = (
     f"An event name has 1 to {MAX_TRIGGER_NAME_CHARS} characters; in a trigger it may end in * after a slash or a dot."
 )

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from app.domain.ids import FunctionId, RunId
 from app.domain.limits import MAX_SLEEP
+from app.domain.settings import Backoff
 
 
 class RunStatus(StrEnum):
@@ -129,10 +130,13 @@ class Defer:
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """`max_attempts` = retries + 1, 1 … 21. `fixed_delay` replaces the table of protocol 14.2 (dev and tests)."""
+    """`max_attempts` = retries + 1, 1 … 21. `fixed_delay` replaces every other wait (dev and tests), `backoff` is the
+    function's own instead of the table of protocol 14.2.
+    """
 
     max_attempts: int = 5
     fixed_delay: timedelta | None = None
+    backoff: Backoff | None = None
 
 
 @dataclass(frozen=True, slots=True)

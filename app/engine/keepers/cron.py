@@ -6,6 +6,7 @@ once: rows are taken with `skip locked`, and what is made of them has derived id
 
 from collections.abc import Awaitable, Callable
 
+from app.engine.crons import take_up
 from app.engine.react import React, Reacted
 from app.store.db import Pool
 from app.store.named import fetch, named
@@ -14,6 +15,8 @@ from app.store.named import fetch, named
 async def run_once(pool: Pool, react: React, tell: Callable[[Reacted], Awaitable[None]]) -> int:
     """Fire everything that is due; returns how many transactions that took. `tell` hears of each of them."""
     async with pool.acquire(timeout=10) as connection:
+        async with connection.transaction():
+            await take_up(connection)
         due = (await fetch(connection, named("flow", "timers")))[0]
     count = 0
     if due["has_gates"]:

@@ -2,7 +2,7 @@
 
 -- name: run
 select r.id, r.status, r.ended_at, r.error_code, r.error_message, r.cron, r.function_id, f.slug,
-  f.paused_at is not null as is_paused, (f.archived_at is not null or a.archived_at is not null) as is_removed,
+  f.paused_at is not null as is_paused, case when f.held_until > clock() then f.held_until end as held_until, (f.archived_at is not null or a.archived_at is not null) as is_removed,
   exists (select from dispositions d where d.environment_id = r.environment_id and d.event_id = r.event_id
             and d.function_id = r.function_id and d.outcome = 'backlog') as backlog,
   (select count(*)::int from workers w where w.lease_until > clock()) as workers, clock() as now
@@ -11,7 +11,8 @@ where r.environment_id = :environment::uuid and r.id = :run::uuid
 
 -- name: items
 -- The run's future, what is being done first; `total` counts what stands beyond the room, too.
-select count(*) over ()::int as total, i.held_due is not null as is_parked, i.id, i.key, i.kind, i.step_key, i.attempt, i.fence, i.due_at, i.lane_id, i.leased_at, i.worker_id, l.is_gated,
+select count(*) over ()::int as total, i.held_due is not null as is_parked, i.id, i.key, i.kind, i.step_key, i.attempt, i.fence,
+  coalesce(i.held_due, i.due_at) as due_at, i.lane_id, i.leased_at, i.worker_id, l.is_gated,
   w.lease_until, w.name as worker_name,
   (select s.name from steps s where s.run_id = i.run_id and s.step_key = i.step_key) as step_name
 from items i left join lanes l on l.id = i.lane_id left join workers w on w.id = i.worker_id
@@ -26,13 +27,15 @@ where me.id = :item::uuid and i.lane_id = :lane::uuid
 
 -- name: keys
 -- The keys of a lane with what they allow now and what is used of them; a full one first.
-select k.id, k.key, k.scope, k.tat, f.kind, f.every, x.live,
-  f.kind <> 'throttle' and k.cap is not null and (k.cap_until is null or k.cap_until > clock()) as is_own,
-  case when f.kind <> 'throttle' and (k.cap_until is null or k.cap_until > clock()) then coalesce(k.cap, f.cap) else f.cap end as cap,
+select k.id, k.key, k.scope, k.tat, f.kind, case when f.own_until > clock() then f.own_every else f.every end as every, x.live,
+  o.cap is not null or f.own_until > clock() as is_own, coalesce(o.until, case when f.own_until > clock() then f.own_until end) as until,
+  coalesce(o.cap = 0, false) as is_held,
+  case when f.kind <> 'throttle' and o.cap is not null then o.cap when f.own_until > clock() then f.own_cap else f.cap end as cap,
   exists (select from slots s where s.flow_key_id = k.id and s.lease_id = :run::uuid) as is_ours
 from lanes l cross join unnest(l.flow_key_ids, l.limit_ids) as u (key_id, limit_id)
 join flow_keys k on k.id = u.key_id join flow_limits f on f.id = u.limit_id
 cross join lateral (select count(*)::int as live from slots s where s.flow_key_id = k.id) x
+cross join lateral (select case when k.cap_until is null or k.cap_until > clock() then k.cap end as cap, k.cap_until as until) o
 where l.id = :lane::uuid order by f.kind, k.id
 
 -- name: holders

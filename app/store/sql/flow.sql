@@ -164,10 +164,22 @@ on conflict (id) do update set jitter_ms = excluded.jitter_ms,
 delete from schedules where function_id = any(:functions::uuid[])
 
 -- name: due_schedules
-select s.id, s.account_id, s.environment_id, s.function_id, s.cron, s.jitter_ms, s.next_due, v.catalogue_version, clock() as now
+select s.id, s.account_id, s.environment_id, s.function_id, s.cron, s.jitter_ms, s.next_due, v.catalogue_version,
+  v.archived_at is not null as is_archived, clock() as now
 from schedules s join environments v on v.id = s.environment_id
 where s.next_due < 'infinity' and s.next_due <= clock()
 order by s.next_due limit :room::int for update of s skip locked
+
+-- name: parked_schedules
+-- Crons that sleep although all they belong to is in use again.
+select s.id, s.cron, clock() as now from schedules s join functions f on f.id = s.function_id join apps a on a.id = f.app_id
+join environments v on v.id = s.environment_id
+where s.next_due = 'infinity' and f.archived_at is null and a.archived_at is null and v.archived_at is null
+limit :room::int for update of s skip locked
+
+-- name: take_up_schedules
+update schedules s set next_due = coalesce(t.due, clock() + interval '1 year')
+from unnest(:id::uuid[], :due::timestamptz[]) as t (id, due) where s.id = t.id
 
 -- name: answer_schedules
 with moved as (

@@ -1,9 +1,25 @@
 -- name: lease_free
 -- Due items of lanes without limits: leased in one round trip, round robin over environments, then functions (D10). One
 -- row always comes back: whether gated lanes are due as well.
-with due as materialized (
+with recursive few as materialized (
   select l.id, l.environment_id, l.function_id, l.served_at from lanes l
   where (l.next_due <= clock() or l.id = any(:hints::uuid[])) and not l.is_gated limit 512
+), env (id) as (
+  -- Only where there are more: the environments one by one, so that one with a thousand functions cannot hide another.
+  (select l.environment_id from lanes l where not l.is_gated and l.next_due < 'infinity' and (select count(*) = 512 from few)
+   order by l.environment_id limit 1)
+  union all
+  select (select l.environment_id from lanes l where not l.is_gated and l.next_due < 'infinity' and l.environment_id > e.id
+          order by l.environment_id limit 1)
+  from env e where e.id is not null
+), due as materialized (
+  select * from few
+  union
+  select x.* from env e cross join lateral (
+    select l.id, l.environment_id, l.function_id, l.served_at from lanes l
+    where l.environment_id = e.id and not l.is_gated and l.next_due < 'infinity' and l.next_due <= clock()
+    order by l.next_due limit 64) x
+  where e.id is not null
 ), turn as (
   select d.id, d.served_at, row_number() over (partition by d.environment_id order by d.nth, d.served_at) as turn from (
     select x.*, row_number() over (partition by x.environment_id, x.function_id order by x.served_at) as nth from due x) d
@@ -107,7 +123,10 @@ select k.id, k.tat, case when k.cap_until is null or k.cap_until > clock() then 
 from flow_keys k where k.id = any(:ids::uuid[])
 
 -- name: limits
-select f.id, f.kind, f.cap, f.every from flow_limits f where f.id = any(:ids::uuid[])
+-- What limits allow now: a change by people holds until it is over.
+select f.id, f.kind, case when f.own_until > clock() then f.own_cap else f.cap end as cap,
+  case when f.own_until > clock() then f.own_every else f.every end as every
+from flow_limits f where f.id = any(:ids::uuid[])
 
 -- name: lease_limited
 -- Leases the admitted items, takes their slots, marks the keys that refused somebody and sets the lanes' clocks. A first item
@@ -149,7 +168,7 @@ select t.*, clock() as now from taken t
 select r.id, r.account_id, r.environment_id, r.app_id, r.function_id, r.function_version, r.lane_id, r.status, r.version,
   r.request_version, r.is_planned, r.is_quiet, r.completed, r.pending, r.group_key, r.discoveries, r.state_bytes,
   r.max_attempts, r.event_id, r.event_received_at, r.batch_size, r.parent_run_id, r.parent_step_key, r.queued_at,
-  r.started_at, r.ended_at, r.finish_within, f.slug, f.url, v.name as environment_name,
+  r.started_at, r.ended_at, r.finish_within, f.slug, f.url, coalesce(f.own_backoff, f.backoff) as backoff, v.name as environment_name,
   (select a.plan from accounts a where a.id = r.account_id) as plan,
   case when r.batch_size > 1 then (
     select array_agg(b.payload order by x.position) from run_events x

@@ -13,10 +13,10 @@ update cancellations set deleted_at = clock(), due_at = null
 where function_id = :function::uuid and cause = 'paused' and deleted_at is null and due_at is not null
 
 -- name: park
--- Gives a leased item of a paused function back until the function goes on. No attempt and no redelivery is counted.
+-- Gives a leased item of a paused or held function back until the function goes on. No attempt and no redelivery is counted.
 -- The function's row is held, so that an item cannot be parked behind the back of who resumes it.
 with paused as materialized (
-  select f.id from functions f where f.id = :function::uuid and f.paused_at is not null for share
+  select f.id from functions f where f.id = :function::uuid and (f.paused_at is not null or f.held_until > clock()) for share
 ), mine as materialized (
   select i.id, i.lease_id from items i join paused p on p.id = i.function_id
   where i.id = :item::uuid and i.fence = :fence::bigint for update of i
@@ -34,6 +34,7 @@ select id from mine
 with back as (
   update items i set due_at = i.held_due, held_due = null
   where i.function_id = :function::uuid and i.held_due is not null and i.lease_id is null
+    and not exists (select from functions f where f.id = i.function_id and (f.paused_at is not null or f.held_until > clock()))
   returning i.lane_id
 )
 update lanes l set next_due = clock() where l.id in (select lane_id from back) returning l.id

@@ -18,18 +18,24 @@ where f.environment_id = :environment::uuid and (f.app_id = :app::uuid or f.slug
 
 -- name: put_functions
 with p as materialized (
-  select * from unnest(:id::uuid[], :slug::text[], :name::text[], :config::text[], :url::text[]) as t (id, slug, name, config, url)
+  select * from unnest(:id::uuid[], :slug::text[], :name::text[], :config::text[], :url::text[], :backoff::text[])
+    as t (id, slug, name, config, url, backoff)
 ), closed as (
   update function_versions v set valid_to = clock() from p where v.function_id = p.id and v.valid_to is null
 ), put as (
-  insert into functions as f (id, account_id, environment_id, app_id, slug, name, config, url)
-  select p.id, :account::uuid, :environment::uuid, :app::uuid, p.slug, p.name, p.config, p.url from p
+  insert into functions as f (id, account_id, environment_id, app_id, slug, name, config, url, backoff)
+  select p.id, :account::uuid, :environment::uuid, :app::uuid, p.slug, p.name, p.config, p.url, p.backoff from p
   on conflict (environment_id, slug) do update set app_id = excluded.app_id, name = excluded.name, config = excluded.config,
-    url = excluded.url, version = f.version + 1, updated_at = clock(), archived_at = null
+    url = excluded.url, backoff = excluded.backoff, version = f.version + 1, updated_at = clock(), archived_at = null
   returning f.id, f.version, f.config, f.url
 )
 insert into function_versions (function_id, version, account_id, environment_id, config, url)
 select id, version, :account::uuid, :environment::uuid, config, url from put
+
+-- name: count_schedules
+-- Crons of an account, of what is not archived.
+select count(*)::int as count from schedules s join functions f on f.id = s.function_id join apps a on a.id = f.app_id
+where s.account_id = :account::uuid and f.archived_at is null and a.archived_at is null
 
 -- name: archive_functions
 update functions set archived_at = clock() where environment_id = :environment::uuid and id = any(:ids::uuid[])

@@ -80,6 +80,23 @@ BODIES: Final[Mapping[str, dict[str, Any]]] = {
         "properties": {"data": {"type": "object"}, "idempotencyKey": {"type": "string", "maxLength": 256}},
     },
     "POST /v2/apps/{app_name}/syncs": {"type": "object", "properties": {"url": _TEXT}},
+    "POST /v2/apps/{app_name}/functions/{function}/overrides": {
+        "type": "object",
+        "required": ["kind"],
+        "properties": {
+            "kind": {"type": "string", "enum": ["limit", "key", "hold", "retry"]},
+            "limit": {"type": "string", "enum": ["concurrency", "concurrency2", "runs", "throttle"]},
+            "key": _TEXT,
+            "allowed": {"type": "integer", "minimum": 0},
+            "period": _TEXT,
+            "burst": {"type": "integer", "minimum": 0},
+            "initial": _TEXT,
+            "factor": {"type": "number", "minimum": 1, "maximum": 100},
+            "cap": _TEXT,
+            "expiresIn": _TEXT,
+            "reason": {"type": "string", "maxLength": 500},
+        },
+    },
 }
 
 _BY_HAND: Final[dict[str, Any]] = {

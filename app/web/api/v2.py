@@ -23,7 +23,7 @@ from app.engine.sync import SyncFailed, sync_app
 from app.reads import api
 from app.store import accounts, keys
 from app.store.db import tenant
-from app.web.api import start
+from app.web.api import overrides, start
 from app.web.api.answers import answer, shown_time
 from app.web.api.asked import Asked, CursorInvalid, FieldInvalid, open_cursor, read_object, seal_cursor, text_of
 from app.web.api.bearer import COUNTED
@@ -335,6 +335,7 @@ HANDLERS = (
     list_signing_keys,
     list_environments,
     get_account,
+    *overrides.HANDLERS,
 )
 ROUTER = Router(path="/v2", dependencies=COUNTED, route_handlers=HANDLERS)
 LONG_ROUTER = Router(path="/api/v2", dependencies=COUNTED, route_handlers=HANDLERS)

@@ -23,6 +23,7 @@ from app.domain.limits import PLANS
 from app.engine.pause import PATIENCE, pause_function, resume_function
 from app.reads import events, functions, volumes
 from app.reads.functions import STATES, FunctionFilter, FunctionPage
+from app.reads.overrides import overrides_of
 from app.reads.settings_of import settings_of
 from app.store.accounts import Environment
 from app.store.db import tenant
@@ -113,9 +114,10 @@ async def function_config(
     """Configuration: every setting with its value, and the versions."""
     page, context = await _load(page_pool, principal, environment, slug, fn)
     settings = () if page.config is None else settings_of(page.config)
-    return Template(
-        "pages/functions/config.html", context=context | {"tab": "config", "settings": settings}, headers=PRIVATE
-    )
+    async with tenant(page_pool, principal.account_id) as connection:
+        changes = await overrides_of(connection, environment.scope, page.id)
+    context |= {"tab": "config", "settings": settings, "changes": changes}
+    return Template("pages/functions/config.html", context=context, headers=PRIVATE)
 
 
 @get("/env/{slug:str}/functions/{fn:str}/invoke", name="function_invoke_form", include_in_schema=False)

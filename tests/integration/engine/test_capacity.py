@@ -321,6 +321,42 @@ async def test_one_tenants_many_runs_do_not_stand_in_front_of_anothers(world: Wo
     assert theirs <= {x.function_id for x in first}
 
 
+async def test_another_tenants_first_event_is_claimed_before_a_floods_third_batch(world: World) -> None:
+    await world.function("noisy", result_of)
+    await world.function("quiet", result_of, scope=world.theirs)
+    engine = await world.engine(starts=False)
+    for _ in range(3):
+        await world.send_many([("noisy/sent", {}) for _ in range(300)])
+    await world.send("quiet/sent", scope=world.theirs)
+    for _ in range(2):
+        await engine.react.round(0)
+    theirs = world.function_id("quiet", world.theirs)
+    assert await world.value("select count(*) from runs where function_id = $1", theirs) == 1
+    while await world.value("select exists (select from inbox)"):
+        await engine.react.round(0)
+    assert await world.value("select count(*) from runs") == 901
+
+
+async def test_a_tenant_with_more_busy_functions_than_one_look_takes_does_not_hide_another(world: World) -> None:
+    await world.function("noisy", result_of)
+    await world.function("quiet", result_of, scope=world.theirs)
+    engine = await world.engine(starts=False)
+    await world.send("noisy/sent")
+    await world.send("quiet/sent", scope=world.theirs)
+    await engine.react.round(0)
+    # As if seven hundred functions of one tenant had work of long ago.
+    await world.owner.execute(
+        "insert into lanes (id, account_id, environment_id, function_id, key, next_due, served_at) select gen_random_uuid(),"
+        " account_id, environment_id, gen_random_uuid(), '', clock() - interval '1 hour', '-infinity' from lanes"
+        " cross join generate_series(1, 700) where function_id = $1",
+        world.function_id("noisy"),
+    )
+    await engine._register()
+    first, _ = await lease(engine.pool, engine.worker_id, 16, [])
+    assert world.function_id("quiet", world.theirs) in {x.function_id for x in first}
+    await world.owner.execute("delete from lanes where function_id not in (select id from functions)")
+
+
 async def test_gated_lanes_get_their_part_while_free_lanes_have_endless_work(world: World) -> None:
     await world.function("free", result_of)
     await world.function("gated", result_of, concurrency=5)

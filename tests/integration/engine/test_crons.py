@@ -6,7 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from app.domain.cron import read_cron
-from tests.integration.engine.world import Call, World, result
+from app.engine.pause import archive_app, unarchive_app
+from app.engine.sync import remove_app
+from tests.integration.engine.world import URL, Call, World, result
 
 
 async def cron(world: World, slug: str, *crons: str, jitter: str | None = None, **more: Any) -> None:
@@ -152,3 +154,40 @@ async def test_a_cron_passes_rate_limits_by(world: World) -> None:
     await overdue(world, 1)
     await world.until(lambda: world.value("select count(*) = 2 from runs where status = 'completed'"))
     assert await world.value("select count(*) from dispositions") == 0
+
+
+async def test_a_cron_of_an_archived_app_sleeps_and_is_taken_up_when_the_app_is_back(world: World) -> None:
+    await cron(world, "hourly", "0 * * * *")
+    engine = await world.engine()
+    app_id = await world.value("select app_id from functions where slug = 'hourly'")
+    assert await archive_app(world.pool, world.mine, app_id)
+    (due,) = await overdue(world, 1)
+    await world.until(lambda: world.rows("select * from schedule_answers"))
+    assert await answers(world) == [(due, "gone")]
+    assert await world.value("select next_due = 'infinity' from schedules")
+    assert await unarchive_app(world.pool, world.mine, app_id)
+    await engine.keep_once()
+    assert await world.value("select next_due from schedules") == due + timedelta(hours=1)
+    assert await world.value("select count(*) from runs") == 0
+
+
+async def test_crons_of_an_archived_environment_and_of_a_removed_app_start_nothing(world: World) -> None:
+    await cron(world, "hourly", "0 * * * *")
+    engine = await world.engine(starts=False)
+    await world.owner.execute(
+        "update environments set archived_at = clock(), catalogue_version = catalogue_version + 1 where id = $1",
+        world.mine.environment_id,
+    )
+    await overdue(world, 1)
+    await engine.keep_once()
+    await engine.keep_once()
+    assert await world.value("select next_due = 'infinity' from schedules")
+    assert [outcome for _, outcome in await answers(world)] == ["gone"]
+    await world.owner.execute("update environments set archived_at = null where id = $1", world.mine.environment_id)
+    await engine.keep_once()
+    assert await world.value("select next_due < 'infinity' from schedules")
+    assert await remove_app(world.pool, world.mine, URL) == 1
+    await overdue(world, 2)
+    await engine.react.fire_crons()
+    assert {outcome for _, outcome in await answers(world)} <= {"gone", "missed"}
+    assert await world.value("select count(*) from runs") == 0

@@ -284,3 +284,41 @@ async def test_another_tenant_sees_nothing(world: World, pages: Pool) -> None:
     async with tenant(pages, world.theirs.account_id) as connection:
         assert await explain_run(connection, world.theirs, run_id) is None
         assert await explain_run(connection, world.mine, run_id) is None
+
+
+async def test_the_plans_limit_is_named_as_such(world: World, pages: Pool) -> None:
+    await world.owner.execute("update accounts set plan = 'free'")
+    gate = Gate()
+    await world.function("order", gate)
+    await world.engine()
+    runs = await queue(world, "order", *({} for _ in range(6)))
+    for _ in range(5):
+        await gate.next()
+    found = await reason(world, pages, runs[5], "concurrency")
+    assert (found["key"], found["scope"], found["limit"], found["used"]) == ("the plan", "account", 5, 5)
+    assert {h["run_id"] for h in found["holders"]} == {to_ulid(run_id) for run_id in runs[:5]}
+
+
+async def test_of_two_limits_the_one_that_is_full_is_named(world: World, pages: Pool) -> None:
+    gate = Gate()
+    rules = [{"limit": 5}, {"limit": 1, "key": "event.data.user"}]
+    await world.function("order", gate, concurrency=rules)
+    await world.engine()
+    _, waiting = await queue(world, "order", {"user": "anna"}, {"user": "anna"})
+    await gate.next()
+    found = await reason(world, pages, waiting, "concurrency")
+    assert (found["key"], found["limit"], found["used"]) == ("anna", 1, 1)
+
+
+async def test_a_paused_functions_run_says_paused_and_not_a_time(world: World, pages: Pool) -> None:
+    await world.function("order", lambda _c: result())
+    engine = await world.engine(starts=False)
+    await world.send("order/sent")
+    await engine.react.round(0)
+    await world.owner.execute("update functions set paused_at = clock()")
+    await world.owner.execute("update environments set catalogue_version = catalogue_version + 1")
+    (run_id,) = await world.column("select id from runs")
+    assert [(r["kind"], r["at"]) for r in (await explained(world, pages, run_id))["reasons"]] == [("paused", None)]
+    await world.engine()  # one that has not seen the function before it was paused
+    await world.until(lambda: world.value("select count(*) = 1 from items where held_due is not null"))
+    assert [(r["kind"], r["at"]) for r in (await explained(world, pages, run_id))["reasons"]] == [("paused", None)]

@@ -1,10 +1,12 @@
 """Many events at once through debounces, batches, rate limits and throttles, with workers that die in between."""
 
 import asyncio
+import json
 import os
 import random
 from datetime import timedelta
 
+from app.domain.event import NewEvent
 from app.domain.limits import PLANS
 from tests.integration.engine.world import Call, Gate, World, ops, planned, result
 
@@ -108,6 +110,32 @@ async def test_a_throttle_drops_nothing_and_keeps_its_pace_through_a_storm(world
         # Leases are paced by the database; a call goes out a little later, so windows of calls are a little wider.
         for first in times:
             assert sum(first <= at < first + window * 0.5 for at in times) <= 30 + 3 + 15
+
+
+async def test_the_newest_event_by_its_own_time_wins_a_debounce_whatever_order_events_come_in(world: World) -> None:
+    await world.function("order", lambda _c: result(), debounce={"period": "1h", "key": "event.data.k"})
+    engines = [await world.engine() for _ in range(3)]
+    dice = random.Random(5)
+    stamps = dice.sample(range(1_700_000_000_000, 1_700_000_900_000), EVENTS)
+    newest: dict[int, int] = {}
+    for start in range(0, EVENTS, 100):
+        events = []
+        for n, ts in enumerate(stamps[start : start + 100]):
+            key = n % KEYS
+            newest[key] = max(newest.get(key, 0), ts)
+            data = json.dumps({"k": key, "ts": ts}, sort_keys=True, separators=(",", ":")).encode()
+            events.append(NewEvent("order/sent", data, ts))
+        await world.ingest.add(world.mine, events, body=repr(start).encode())
+        if len(engines) > 1 and start > EVENTS * (4 - len(engines)) // 3:
+            await world.kill(engines.pop())
+    await world.until(lambda: world.value("select not exists (select from inbox)"))
+    await world.owner.execute("update gates set due_at = clock() where due_at is not null")
+    world.wake()
+    await ended(world)
+    ran = {call.body["event"]["data"]["k"]: call.body["event"]["data"]["ts"] for call in world.apps.calls}
+    assert ran == newest
+    answered = await world.value("select count(distinct event_id) from dispositions where outcome = 'debounced'")
+    assert answered == EVENTS
 
 
 async def test_a_plan_limits_the_calls_of_an_account_over_all_its_functions(world: World) -> None:

@@ -64,6 +64,7 @@ _HOT = [
     "schedules",
     "schedule_answers",
     "workers",
+    "overrides",
     "functions",
     "function_versions",
     "apps",

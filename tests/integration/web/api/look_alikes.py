@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 from app.domain.event import NewEvent
@@ -11,7 +11,9 @@ from app.domain.ids import RunId, derive_run_id, to_ulid
 from app.domain.scope import Scope
 from app.engine.ingest import Ingest
 from app.engine.orders import insert
+from app.engine.overrides import Who, hold_function
 from app.engine.sync import function_id_of, register
+from app.store.audit import Actor
 from app.store.db import Pool
 from tests.integration.accounts.world import new_tenant, scope_of
 from tests.integration.engine.played import config, read, registration
@@ -30,6 +32,7 @@ class LookAlike:
     run_id: str
     ended_run_id: str
     order_id: str
+    override_id: str
 
     @property
     def bearer(self) -> dict[str, str]:
@@ -37,7 +40,7 @@ class LookAlike:
         return {"authorization": f"Bearer {self.signing_key}"}
 
     def id_of(self, kind: str) -> str:
-        """What stands in a path for `run`, `ended`, `event`, `app`, `function` or `order`."""
+        """What stands in a path for `run`, `ended`, `event`, `app`, `function`, `order` or `override`."""
         return {
             "run": self.run_id,
             "ended": self.ended_run_id,
@@ -45,6 +48,7 @@ class LookAlike:
             "app": self.app_id,
             "function": self.function_id,
             "order": self.order_id,
+            "override": self.override_id,
         }[kind]
 
     @property
@@ -74,6 +78,7 @@ async def look_alike(database: str, pool: Pool) -> LookAlike:
         to_ulid(open_run),
         to_ulid(ended_run),
         await _order(pool, scope, registered.app_id),
+        str((await hold_function(pool, scope, function_id, timedelta(hours=1), Who(Actor("ann@example.com")))).id),
     )
 
 

@@ -26,6 +26,7 @@ UNKNOWN = {
     "order": "01K0000000000000000000000C",
 }
 UNKNOWN |= {"app": "00000000-0000-4000-8000-000000000000", "function": "00000000-0000-4000-8000-000000000000"}
+UNKNOWN |= {"override": "00000000-0000-4000-8000-000000000000"}
 MALFORMED = ("x", "%00", "%2E%2E", "Z" * 26, "01K0000000000000000000000%F0%9F%92%A9", "a" * 600, "%27%20or%201=1--")
 TOO_LARGE = 10 * 1024 * 1024 + 1
 
@@ -106,6 +107,34 @@ V2 = {
             (b'{"idempotencyKey":"\\u0000"}', "field_invalid"),
             (b'{"runId":"x"}', "field_unknown"),
         ),
+    ),
+    "GET /apps/{app_name}/functions/{function}/overrides": Route(_FUNCTION),
+    "POST /apps/{app_name}/functions/{function}/overrides": Route(
+        _FUNCTION,
+        body={"kind": "hold", "expiresIn": "1m", "reason": "why"},
+        refuses=(
+            *_JSON,
+            (b"{}", "field_invalid"),
+            (b'{"kind":"all"}', "field_invalid"),
+            (b'{"kind":7}', "field_invalid"),
+            (b'{"kind":"hold"}', "field_invalid"),
+            (b'{"kind":"hold","expiresIn":60}', "field_invalid"),
+            (b'{"kind":"hold","expiresIn":"soon"}', "field_invalid"),
+            (b'{"kind":"hold","expiresIn":"1s"}', "override_invalid"),
+            (b'{"kind":"hold","expiresIn":"1h","reason":"' + b"x" * 501 + b'"}', "field_invalid"),
+            (b'{"kind":"limit","limit":"concurrency","expiresIn":"1h"}', "field_invalid"),
+            (b'{"kind":"limit","limit":"concurrency","allowed":"3","expiresIn":"1h"}', "field_invalid"),
+            (b'{"kind":"limit","limit":"concurrency","allowed":true,"expiresIn":"1h"}', "field_invalid"),
+            (b'{"kind":"limit","limit":"none","allowed":3,"expiresIn":"1h"}', "limit_unknown"),
+            (b'{"kind":"key","limit":"concurrency","key":7,"expiresIn":"1h"}', "field_invalid"),
+            (b'{"kind":"retry","initial":"5s","factor":1000}', "override_invalid"),
+            (b'{"kind":"retry","initial":"1ms"}', "override_invalid"),
+            (b'{"kind":"retry"}', "field_invalid"),
+            (b'{"kind":"hold","environmentId":"x"}', "field_unknown"),
+        ),
+    ),
+    "DELETE /apps/{app_name}/functions/{function}/overrides/{override_id}": Route(
+        _FUNCTION | {"override_id": "override"}
     ),
     "POST /apps/{app_name}/syncs": Route(
         _APP,

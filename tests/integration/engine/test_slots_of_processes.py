@@ -1,0 +1,121 @@
+"""Limits of every scope with workers in processes of their own that are killed, while limits change: what the log of slots says.
+
+Full size: four processes, three of them killed, 2,400 runs. The figures are printed (`-s`).
+"""
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.integration.engine import slot_log
+from tests.integration.engine.worker_process import LEASE_S
+from tests.integration.engine.world import World, result
+from tests.processes import environ
+
+IS_FULL = os.environ.get("STEPWELL_TEST_SIZE") == "full"
+PROCESSES = 4 if IS_FULL else 2
+EACH = 400 if IS_FULL else 20
+#: A free slot is looked for at least every second; a machine that many share may be late by this much more.
+IDLE_S = 1.0 + float(os.environ.get("STEPWELL_TEST_LATENESS_S", "4"))
+RULES: dict[str, Any] = {
+    "all": {"limit": 3},
+    "keyed": {"limit": 2, "key": "event.data.user"},
+    "two-limits": [{"limit": 4}, {"limit": 1, "key": "event.data.user"}],
+    "env-a": {"limit": 3, "key": "'shared'", "scope": "env"},
+    "env-b": {"limit": 2, "key": "'shared'", "scope": "env"},
+    "two-account": {"limit": 3, "key": "'everybody'", "scope": "account"},
+    "two-runs": {"fn": [{"limit": 2}]},
+}
+
+
+class Workers:
+    """The processes; each can be killed and another takes its place."""
+
+    def __init__(self, url: str, redis: str) -> None:
+        self.url, self.redis, self.count = url, redis, 0
+        self.running: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        self.count += 1
+        command = [
+            sys.executable,
+            "-m",
+            "tests.integration.engine.worker_process",
+            self.url,
+            self.redis,
+            f"w{self.count}",
+        ]
+        self.running.append(subprocess.Popen(command, stdin=subprocess.PIPE, env=environ()))
+
+    def kill(self) -> None:
+        one = self.running.pop(0)
+        one.kill()
+        one.wait()
+
+    def end(self) -> None:
+        while self.running:
+            self.kill()
+
+
+@pytest.mark.timeout(900)
+async def test_no_key_ever_has_more_slots_than_its_limit_and_none_stays_free_while_work_waits(
+    world: World, redis_url: str
+) -> None:
+    await slot_log.install(world.owner)
+    for slug, rule in RULES.items():
+        await world.function(slug, lambda _c: result(), concurrency=rule)
+    await world.owner.execute("truncate slot_log")
+    total = EACH * len(RULES)
+    await world.send_many([(f"{slug}/sent", {"user": n % 4}) for n in range(EACH) for slug in RULES])
+    workers = Workers(world.url, redis_url)
+    caps = [(await world.value("select clock()"), 3)]
+    try:
+        for _ in range(PROCESSES):
+            workers.start()
+        changes = [(0.2, 5), (0.4, 1), (0.6, 4)] if IS_FULL else [(0.3, 5), (0.6, 1)]
+        for part, limit in changes:
+            await _ended(world, int(total * part))
+            workers.kill()
+            workers.start()
+            await world.function("all", lambda _c: result(), concurrency={"limit": limit})
+            await world.function("keyed", lambda _c: result(), concurrency={"limit": limit, "key": "event.data.user"})
+            caps.append((await world.value("select clock()"), limit))
+        await _ended(world, total)
+    finally:
+        workers.end()
+    befores = [(at, before) for (at, _), (_, before) in zip(caps[1:], caps, strict=False)]
+    assert await slot_log.breaches(world.owner, befores) == []
+    assert (
+        await world.value(
+            "select count(*) from slots where lease_id not in (select lease_id from items where lease_id is not null)"
+        )
+        == 0
+    )
+    most = await slot_log.most_at_once(world.owner)
+    assert max(most.values()) <= max(limit for _, limit in caps)
+    key_ids = await world.column(
+        "select distinct k from lanes l join functions f on f.id = l.function_id, unnest(l.flow_key_ids) k where f.slug = 'all'"
+    )
+    idle = await slot_log.idle_times(world.owner, key_ids, caps)
+    held = await slot_log.longest_held(world.owner)
+    taken = await world.owner.fetchval("select count(*) from slot_log where change = 1")
+    print(f"\n{taken} slots of {len(most)} keys, {workers.count} processes; free while work waited at most"
+          f" {max(idle.values()):.2f} s, of dead holders at most {held:.2f} s")  # fmt: skip
+    assert max(idle.values()) <= IDLE_S
+    assert held <= LEASE_S + 5.0 + IDLE_S
+
+
+async def _ended(world: World, count: int) -> None:
+    """So many runs have ended; processes that were killed need their lease to run out first."""
+    for _ in range(30):
+        try:
+            await world.until(
+                lambda: world.value("select count(*) from runs where ended_at is not null"), lambda n: bool(n >= count)
+            )
+        except TimeoutError:
+            continue
+        return
+    raise TimeoutError(f"{count} runs never ended")

@@ -1,0 +1,54 @@
+"""A worker in a process of its own, with a pretended app inside: python -m tests.integration.engine.worker_process DB REDIS NAME.
+
+What an app does stands in the function's name: `two…` has a step before its result, anything else answers at once. Every
+call lasts a moment, so that slots are held while others want them. It lives until it is killed, or its parent is.
+"""
+
+import asyncio
+import os
+import random
+import sys
+from typing import Any
+
+from app.adapters.redis import Bell
+from app.domain.ids import EnvironmentId
+from app.engine.catalogue import Catalogue
+from app.engine.engine import Engine, EngineSettings
+from app.store.db import open_engine_pool
+from tests.integration.engine.world import Apps, Call, ops, ran, result
+
+LEASE_S, RENEW_S = 6.0, 1.0
+_LONGEST_CALL_S = 0.02
+
+
+class AnyApp(Apps):
+    """Answers for every function there is."""
+
+    async def call(self, method: str, url: str, **more: Any) -> Any:
+        slug = url.partition("fnId=")[2].partition("&")[0]
+        self.scripts.setdefault(slug, _answer)
+        return await super().call(method, url, **more)
+
+
+async def _answer(call: Call) -> Any:
+    await asyncio.sleep(random.random() * _LONGEST_CALL_S)
+    return ops(ran("a")) if call.slug.startswith("two") and not call.steps else result()
+
+
+async def main() -> None:
+    """Work until killed; the parent's end is the end of standard input."""
+    url, redis, name = sys.argv[1:4]
+    pool, cold = await open_engine_pool(url, size=4), await open_engine_pool(url, size=3)
+
+    async def keys(_environment: EnvironmentId) -> list[str]:
+        return []
+
+    settings = EngineSettings(name=name, lease_s=LEASE_S, renew_s=RENEW_S, is_signed=False)
+    engine = Engine(pool, cold, AnyApp(), Bell(redis), Catalogue(pool, keys), settings)
+    await engine.start()
+    await asyncio.to_thread(sys.stdin.buffer.read)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
