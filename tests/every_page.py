@@ -60,6 +60,7 @@ _PIECES = (
     "/volumes",
     "/vitals",
     "/windows",
+    "/inside",
     "/csv",
     "/export",
 )
@@ -78,6 +79,10 @@ STATES: dict[str, tuple[str, ...]] = {
     "go": ("q=order", "q=zzz"),
     "errors": ("state=muted",),
 }
+
+
+#: Without this query there is no such page.
+_NEEDED = {"override_form": "?what=hold"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +105,7 @@ def pages(app: Litestar, values: Mapping[str, str], *, with_states: bool = True)
                 continue
             address = _filled(route.path, values)
             name = handler.name or route.path
-            found[name] = address
+            found[name] = address + _NEEDED.get(name, "")
             for query in STATES.get(name, ()) if with_states else ():
                 found[f"{name}?{query}"] = f"{address}?{query}"
     return found
@@ -143,6 +148,7 @@ async def furnish(owner: Any, tenant: world.Tenant) -> Shown:
         "event_id": to_ulid(stories["completed"].event_id),
         "run_id": stories["failed"].ulid,
         "bulk_id": to_ulid(bulk),
+        "view_id": to_ulid(await _view(owner, tenant)),
         "name": "order/placed",
         "fingerprint": await _fingerprint(owner, stories["failed"].id),
         "token": "nothing-has-this-token",
@@ -213,6 +219,17 @@ async def _bulk(owner: Any, tenant: world.Tenant, stories: Mapping[str, world.St
             bulk_id, stories[name].id, tenant.account_id, tenant.environment_id, state, HOSTILE,
         )  # fmt: skip
     return bulk_id
+
+
+async def _view(owner: Any, tenant: world.Tenant) -> Any:
+    """A saved view of the runs list that everybody sees."""
+    view_id = derive_uuid("view", str(tenant.environment_id))
+    await owner.execute(
+        "insert into run_views (id, account_id, environment_id, user_id, name, filters, paths, is_shared)"
+        " values ($1, $2, $3, $1, $4, 'status=failed', $5, true)",
+        view_id, tenant.account_id, tenant.environment_id, HOSTILE, ["event.data.total"],
+    )  # fmt: skip
+    return view_id
 
 
 async def _fingerprint(owner: Any, run_id: Any) -> str:

@@ -1,4 +1,4 @@
-"""Columns and saved views of the runs list; bulk actions that wait, pause and keep to a speed."""
+"""Errors that are muted."""
 
 from pathlib import Path
 
@@ -6,10 +6,10 @@ from alembic import op
 from sqlalchemy.util import await_only
 
 revision = "20261123_0900"
-down_revision = "20261123_0940"
+down_revision = "20261123_0830"
 
 
 def upgrade() -> None:
     """Run the SQL file whole; the driver takes many statements only outside the prepared protocol."""
-    script = (Path(__file__).parent.parent / "sql" / "0006_views.sql").read_text(encoding="utf-8")
+    script = (Path(__file__).parent.parent / "sql" / "0006_look.sql").read_text(encoding="utf-8")
     await_only(op.get_bind().connection.driver_connection.execute(script))

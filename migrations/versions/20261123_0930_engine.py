@@ -1,15 +1,15 @@
-"""Live overrides, a retry policy of one's own, and indexes for large backlogs."""
+"""Branch environments that put themselves away."""
 
 from pathlib import Path
 
 from alembic import op
 from sqlalchemy.util import await_only
 
-revision = "20261123_0950"
-down_revision = "20261123_0900"
+revision = "20261123_0930"
+down_revision = "20261123_0920"
 
 
 def upgrade() -> None:
     """Run the SQL file whole; the driver takes many statements only outside the prepared protocol."""
-    script = (Path(__file__).parent.parent / "sql" / "0011_flow.sql").read_text(encoding="utf-8")
+    script = (Path(__file__).parent.parent / "sql" / "0009_engine.sql").read_text(encoding="utf-8")
     await_only(op.get_bind().connection.driver_connection.execute(script))

@@ -1,15 +1,15 @@
-"""Branch environments that put themselves away."""
+"""Mail, links that work once, invitations, API keys and preferences."""
 
 from pathlib import Path
 
 from alembic import op
 from sqlalchemy.util import await_only
 
-revision = "20261123_0940"
-down_revision = "20261123_1000"
+revision = "20261123_0910"
+down_revision = "20261123_0900"
 
 
 def upgrade() -> None:
     """Run the SQL file whole; the driver takes many statements only outside the prepared protocol."""
-    script = (Path(__file__).parent.parent / "sql" / "0010_engine.sql").read_text(encoding="utf-8")
+    script = (Path(__file__).parent.parent / "sql" / "0007_door.sql").read_text(encoding="utf-8")
     await_only(op.get_bind().connection.driver_connection.execute(script))

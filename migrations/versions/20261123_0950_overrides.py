@@ -1,15 +1,15 @@
-"""Errors that are muted."""
+"""Live overrides, a retry policy of one's own, and indexes for large backlogs."""
 
 from pathlib import Path
 
 from alembic import op
 from sqlalchemy.util import await_only
 
-revision = "20261123_0920"
-down_revision = "20261123_0830"
+revision = "20261123_0950"
+down_revision = "20261123_0940"
 
 
 def upgrade() -> None:
     """Run the SQL file whole; the driver takes many statements only outside the prepared protocol."""
-    script = (Path(__file__).parent.parent / "sql" / "0008_look.sql").read_text(encoding="utf-8")
+    script = (Path(__file__).parent.parent / "sql" / "0011_overrides.sql").read_text(encoding="utf-8")
     await_only(op.get_bind().connection.driver_connection.execute(script))
