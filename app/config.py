@@ -97,6 +97,8 @@ class Settings:
     """The address, with or without a name, that mails come from."""
     retry_delay: timedelta | None
     """Replaces the retry table, for development and tests; none keeps the table."""
+    retention: timedelta | None
+    """How long ended runs and events are kept on one's own machine, 1 to 3650 days; none is 30 days."""
     mode: Mode
     workers: int
     """Worker processes that `up` and `dev` start, 1 to 64."""
@@ -156,6 +158,7 @@ KNOWN: tuple[Known, ...] = (
     Known("STEPWELL_SMTP_URL", "an smtp:// or smtps:// address of a mail server", "no mail is sent", secret=True),
     Known("STEPWELL_MAIL_FROM", "an e-mail address, or a name with one in angle brackets", "stepwell@<host>"),
     Known("STEPWELL_RETRY_DELAY_MS", "a whole number of milliseconds from 0 to 86400000", "the retry table"),
+    Known("STEPWELL_RETENTION_DAYS", "a whole number of days from 1 to 3650", "30"),
     Known("STEPWELL_MODE", "one of dev, up, server (set by the command, not by hand)", "server"),
     Known("STEPWELL_WORKERS", "a whole number from 1 to 64", "half the processor cores, at least 1"),
     Known("STEPWELL_WORKER_NAME", "1 to 100 printable characters (set by the supervisor)", "none"),
@@ -192,6 +195,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     hosted = reader.flag("STEPWELL_HOSTED", False)
     retry_delay_ms = reader.optional_number("STEPWELL_RETRY_DELAY_MS", 0, 86_400_000)
     base_url = reader.parsed("STEPWELL_BASE_URL", _base_url, default_base_url(host, port))
+    retention_days = reader.optional_number("STEPWELL_RETENTION_DAYS", 1, 3650)
     settings = Settings(
         database_url=reader.required("DATABASE_URL", _database_url),
         redis_url=reader.required("REDIS_URL", _redis_url),
@@ -206,6 +210,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         smtp_url=reader.parsed("STEPWELL_SMTP_URL", _smtp_url, "") or None,
         mail_from=reader.parsed("STEPWELL_MAIL_FROM", _mail_from, f"stepwell@{urlsplit(base_url).hostname}"),
         retry_delay=None if retry_delay_ms is None else timedelta(milliseconds=retry_delay_ms),
+        retention=None if retention_days is None else timedelta(days=retention_days),
         mode=mode,
         workers=reader.number("STEPWELL_WORKERS", default_workers(), 1, 64),
         worker_name=reader.parsed("STEPWELL_WORKER_NAME", _name, "") or None,

@@ -160,7 +160,8 @@ select r.id from runs r where r.ended_at is not null and (
 select s.run_id, s.step_key from steps s join runs r on r.id = s.run_id
 where r.ended_at is not null and s.state not in ('completed', 'failed', 'cancelled')
 
--- I23-runs: A run is of the tenant of its function, its app, its lane and its event. The lane of an ended run may be gone.
+-- I23-runs: A run is of the tenant of its function, its app, its lane and its event. The lane of an ended run may be gone,
+-- and its event when it is past the longest time anything is kept (a run made again from an old event).
 select r.id from runs r left join functions f on f.id = r.function_id left join apps a on a.id = r.app_id
   left join lanes l on l.id = r.lane_id
 where (f.account_id, f.environment_id) is distinct from (r.account_id, r.environment_id)
@@ -169,13 +170,16 @@ where (f.account_id, f.environment_id) is distinct from (r.account_id, r.environ
        and (l.id is not null or r.ended_at is null))
    or not exists (select from events e where e.environment_id = r.environment_id and e.id = r.event_id
                     and e.received_at = r.event_received_at and e.account_id = r.account_id)
+       and (r.ended_at is null or r.event_received_at > clock() - (select coalesce(max(k.keep), '40 years') from retentions k))
 
--- I23-parts: Rows of a run are of the run's tenant.
+-- I23-parts: Rows of a run are of the run's tenant. Steps and history outlive a run of a short plan: they go by whole days.
 select 'steps' as part, x.run_id from steps x left join runs r on r.id = x.run_id
 where (r.account_id, r.environment_id) is distinct from (x.account_id, x.environment_id)
+  and (r.id is not null or x.run_id > ulid_floor(clock() - (select coalesce(min(k.keep), '40 years') from retentions k)))
 union all
 select 'history', x.run_id from history x left join runs r on r.id = x.run_id
 where (r.account_id, r.environment_id) is distinct from (x.account_id, x.environment_id)
+  and (r.id is not null or x.run_id > ulid_floor(clock() - (select coalesce(min(k.keep), '40 years') from retentions k)))
 union all
 select 'items', x.run_id from items x left join runs r on r.id = x.run_id
   left join lanes l on l.id = x.lane_id

@@ -72,6 +72,7 @@ async def run(settings: Settings) -> None:
             server_kind="dev" if is_dev else "cloud",
             is_signed=not is_dev,
             retry_delay=settings.retry_delay,
+            retention=settings.retention,
         ),
         sealer,
     )

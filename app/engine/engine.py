@@ -2,7 +2,7 @@
 
     bell ──► work loop: react (inbox → runs) and lease (queue → drivers), while there is room
     heartbeat: renews ONE row for all leases; a renewal that touches no row drops everything (rule 10)
-    keepers: rescue, sweep, recheck every second; expire and days now and then
+    keepers: rescue, sweep, recheck every second; retention and tidying now and then
 
 It starts before and apart from arq and works with Redis absent: then the bell is a timer of at most a second.
 """
@@ -36,7 +36,7 @@ from app.engine.clock import DatabaseClock
 from app.engine.dispatch import Dispatch
 from app.engine.execute import Execute
 from app.engine.gateway import Gateway
-from app.engine.keepers import branches, cron, expire, merge, orders, recheck, rescue, tidy
+from app.engine.keepers import branches, cron, expire, merge, orders, recheck, rescue, retention, tidy
 from app.engine.keepers.sweep import Sweep
 from app.engine.overrides import end_due
 from app.engine.queue import lease
@@ -91,6 +91,8 @@ class EngineSettings:
     server_kind: ServerKind = "cloud"
     is_signed: bool = True
     retry_delay: timedelta | None = None
+    #: How long one's own machine keeps what has ended; None is what its plan says.
+    retention: timedelta | None = None
     #: An item the rows say we hold and we do not is given back when it is this old; longer than any statement may take.
     forgotten_s: float = 15.0
 
@@ -416,7 +418,7 @@ class Engine:
                 await self.keep_once()
                 if loop.time() - last_housekeeping > _HOUSEKEEPING_S:
                     last_housekeeping = loop.time()
-                    await expire.run_once(self.cold_pool)
+                    await retention.run_once(self.cold_pool, retention.keeps_of(self.settings.retention))
                     await tidy.run_once(self.cold_pool)
                     await branches.run_once(self.cold_pool)
                 if loop.time() - last_merge > _MERGE_S:

@@ -4,8 +4,7 @@ rescue   items of workers whose lease ran out
 sweep    lanes whose clock is later than their work
 recheck  waits whose second look is still owed
 orders   many runs to be cancelled
-expire   rows kept for a time only: seeds, dedupe keys, sessions
-days     partitions of the days to come
+retention  what is past its time, row by row and day by day; partitions of the days to come
 cron     what time sets off: debounces, batches, crons
 tidy     lanes, keys and gates of key values out of use
 merge    minute counters that connections wrote side by side

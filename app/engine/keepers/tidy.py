@@ -1,4 +1,4 @@
-"""Drops lanes, keys and gates of key values out of use, which come back with the next event, and old answers of crons."""
+"""Drops lanes, keys and gates of key values out of use, which come back with the next event."""
 
 from app.store.db import Pool
 from app.store.named import fetch, named
@@ -12,6 +12,6 @@ async def run_once(pool: Pool) -> int:
     gone = 0
     async with pool.acquire(timeout=10) as connection:
         await fetch(connection, named("flow", "retire_lanes"), room=_SLICE)
-        for name in ("drop_lanes", "drop_gates", "drop_keys", "drop_answers"):
+        for name in ("drop_lanes", "drop_gates", "drop_keys"):
             gone += len(await fetch(connection, named("flow", name), room=_SLICE))
     return gone

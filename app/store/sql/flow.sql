@@ -131,12 +131,6 @@ delete from gates where id in (
   limit :room::int for update skip locked)
 returning id
 
--- name: drop_answers
--- Due times that nobody asks about any more.
-delete from schedule_answers where (schedule_id, due_at) in (
-  select a.schedule_id, a.due_at from schedule_answers a where a.at < clock() - interval '31 days' limit :room::int)
-returning schedule_id
-
 -- name: drop_keys
 -- Keys without lanes, slots and changes by people; a lease makes a missing key again.
 delete from flow_keys where id in (
