@@ -12,6 +12,7 @@ COPY workers ./workers
 COPY migrations ./migrations
 COPY templates ./templates
 COPY static ./static
+COPY docs/invariants.sql ./docs/invariants.sql
 RUN /opt/stepwell/bin/python -m pip install --no-deps .
 
 FROM python:3.11-slim-bookworm

@@ -97,6 +97,12 @@ class Settings:
     """The address, with or without a name, that mails come from."""
     retry_delay: timedelta | None
     """Replaces the retry table, for development and tests; none keeps the table."""
+    metrics: str
+    """Who may read `/metrics`: `off` (nobody), `loopback` (this machine), else the token that must come as bearer."""
+    otlp_endpoint: str
+    """Base address of a collector of OpenTelemetry spans; empty sends none."""
+    operators: tuple[str, ...]
+    """E-mail addresses of people who may open `/operator`; empty: owners, unless strangers may sign up."""
     retention: timedelta | None
     """How long ended runs and events are kept on one's own machine, 1 to 3650 days; none is 30 days."""
     mode: Mode
@@ -159,6 +165,9 @@ KNOWN: tuple[Known, ...] = (
     Known("STEPWELL_MAIL_FROM", "an e-mail address, or a name with one in angle brackets", "stepwell@<host>"),
     Known("STEPWELL_RETRY_DELAY_MS", "a whole number of milliseconds from 0 to 86400000", "the retry table"),
     Known("STEPWELL_RETENTION_DAYS", "a whole number of days from 1 to 3650", "30"),
+    Known("STEPWELL_METRICS", "off, loopback, or a token of 16 to 200 characters", "off", secret=True),
+    Known("STEPWELL_OTLP_ENDPOINT", "an http:// or https:// address of a collector", "none"),
+    Known("STEPWELL_OPERATORS", "e-mail addresses with commas between them", "owners, unless anybody may sign up"),
     Known("STEPWELL_MODE", "one of dev, up, server (set by the command, not by hand)", "server"),
     Known("STEPWELL_WORKERS", "a whole number from 1 to 64", "half the processor cores, at least 1"),
     Known("STEPWELL_WORKER_NAME", "1 to 100 printable characters (set by the supervisor)", "none"),
@@ -210,6 +219,9 @@ def load(environ: Mapping[str, str]) -> Settings:
         smtp_url=reader.parsed("STEPWELL_SMTP_URL", _smtp_url, "") or None,
         mail_from=reader.parsed("STEPWELL_MAIL_FROM", _mail_from, f"stepwell@{urlsplit(base_url).hostname}"),
         retry_delay=None if retry_delay_ms is None else timedelta(milliseconds=retry_delay_ms),
+        metrics=reader.parsed("STEPWELL_METRICS", _metrics, "off"),
+        otlp_endpoint=reader.parsed("STEPWELL_OTLP_ENDPOINT", _collector, ""),
+        operators=reader.parsed("STEPWELL_OPERATORS", _operators, ()),
         retention=None if retention_days is None else timedelta(days=retention_days),
         mode=mode,
         workers=reader.number("STEPWELL_WORKERS", default_workers(), 1, 64),
@@ -312,6 +324,26 @@ def _one_of(text: str, choices: Sequence[str]) -> str:
     if text not in choices:
         raise ValueError
     return text
+
+
+def _metrics(text: str) -> str:
+    if text not in {"off", "loopback"} and not (16 <= len(text) <= 200 and text.isascii() and text.isprintable()):
+        raise ValueError
+    return text
+
+
+def _collector(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query or parts.port == 0:
+        raise ValueError
+    return text.rstrip("/")
+
+
+def _operators(text: str) -> tuple[str, ...]:
+    addresses = tuple(part.strip().lower() for part in text.split(",") if part.strip())
+    if not all("@" in address and " " not in address for address in addresses):
+        raise ValueError
+    return addresses
 
 
 def _listen_address(text: str) -> str:

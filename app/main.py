@@ -20,6 +20,7 @@ from app.accounts.passwords import Passwords
 from app.accounts.plans import Plans
 from app.accounts.resolve import Bearers, EventKeys, SigningKeys
 from app.adapters.arq import open_pool as open_jobs
+from app.adapters.otlp import SpanExporter
 from app.adapters.outgoing import Outgoing
 from app.adapters.redis import Bell
 from app.adapters.sealing import Sealer
@@ -32,10 +33,11 @@ from app.engine.changes import Changes
 from app.engine.clock import DatabaseClock
 from app.engine.discovery import Discovery
 from app.engine.ingest import Ingest
+from app.engine.vitals import Vitals
 from app.logs import configure
 from app.store.db import Pool, open_engine_pool, open_page_pool
 from app.store.late_pool import LatePool
-from app.web import errors, health
+from app.web import errors, health, metrics
 from app.web.api import cancellations, checkpoint, invoke, openapi, register, runs, signals, v2
 from app.web.api.events import EventsDoor
 from app.web.app_calls import AppCalls
@@ -55,6 +57,7 @@ from app.web.pages import (
     events,
     functions,
     go,
+    operator,
     overrides,
     overview,
     recovery,
@@ -74,6 +77,7 @@ ROUTERS: tuple[ControllerRouterHandler, ...] = (
     # Probes.
     health.health,
     health.ready,
+    metrics.metrics,
     # Machines: events have their own door (`_with_events`); registration, runs, checkpoints.
     register.ROUTER,
     register.dev,
@@ -106,6 +110,7 @@ ROUTERS: tuple[ControllerRouterHandler, ...] = (
     components.ROUTER,
     run_actions.ROUTER,
     bulk.ROUTER,
+    operator.ROUTER,
     serve_asset,
 )
 
@@ -204,19 +209,30 @@ def make_site(settings: Settings) -> Site:
         ),
         sign_up=settings.sign_up,
         sends_mail=settings.smtp_url is not None and not is_dev,
+        metrics=settings.metrics,
+        operators=settings.operators or (() if settings.hosted or settings.sign_up == "open" else None),
     )
 
 
 @asynccontextmanager
 async def _lifespan(application: Litestar) -> AsyncIterator[None]:
     site: Site = application.state.site
+    settings: Settings = application.state.settings
+    vitals = Vitals(site.ingest, "web", pools={"ingest": site.ingest, "pages": site.pages})
+    spans = SpanExporter(settings.otlp_endpoint, "stepwell-web", str(os.getpid()))
     try:
         await asyncio.gather(site.ingest.start(), site.pages.start())
         site.events.start()
         site.changes.start()
-        async with _discovery(site, application.state.settings), listening(application.state.signals):
+        vitals.start()
+        if settings.otlp_endpoint:
+            spans.start()
+        async with _discovery(site, settings), listening(application.state.signals):
             yield
     finally:
+        await vitals.stop()
+        if settings.otlp_endpoint:
+            await spans.stop()
         await application.state.app_calls.stop()
         await site.outgoing.close()
         await site.events.stop()

@@ -16,6 +16,7 @@ from app.accounts.resolve import SigningKeys
 from app.adapters.arq import BellWorker, redis_settings, run_supervised
 from app.adapters.http import AiohttpCaller
 from app.adapters.mail import Post
+from app.adapters.otlp import SpanExporter
 from app.adapters.redis import Bell
 from app.adapters.sealing import Sealer
 from app.config import Mode, Settings, load
@@ -23,6 +24,7 @@ from app.domain.addresses import gate_around
 from app.engine import pause_points
 from app.engine.catalogue import Catalogue
 from app.engine.engine import Engine, EngineSettings
+from app.engine.vitals import Vitals
 from app.logs import configure
 from app.store.db import open_engine_pool
 from app.store.late_pool import LatePool
@@ -78,6 +80,11 @@ async def run(settings: Settings) -> None:
     )
     post = Post(settings.smtp_url, settings.mail_from) if settings.smtp_url else None
     post_office = PostOffice(cold, sealer, post)
+    spans = SpanExporter(settings.otlp_endpoint, "stepwell-worker", settings.worker_name or str(os.getpid()))
+    if settings.otlp_endpoint:
+        spans.start()
+    vitals = Vitals(cold, "worker", settings.worker_name or "", {"engine": pool, "cold": cold}, engine.look)
+    vitals.start()
     await engine.start()
     arq = asyncio.create_task(
         run_supervised(
@@ -96,6 +103,9 @@ async def run(settings: Settings) -> None:
     mail.cancel()
     await engine.stop(_GRACE_S)
     await asyncio.gather(arq, mail, return_exceptions=True)
+    await vitals.stop()
+    if settings.otlp_endpoint:
+        await spans.stop()
     await caller.close()
     await bell.close()
     await cold.stop()

@@ -19,7 +19,7 @@ import asyncpg
 from app.domain.ids import ItemId, RunId
 from app.domain.run.happenings import Happening
 from app.domain.scope import Scope
-from app.engine import pause_points
+from app.engine import measured, pause_points
 from app.engine.apply import Entry, write
 from app.engine.clock import DatabaseClock
 from app.engine.hot import HotRun
@@ -154,10 +154,13 @@ class Changes:
                     continue
                 write(rows_of, len(entries), decided, self.clock.now())
                 entries.append((asked, decided))
+            written: list[Entry] = []
             if entries:
                 won = await commit(connection, rows_of, uuid.uuid4())
                 done += [entries[n] for n in won]
+                written = [entries[n][1] for n in won]
         if entries:
+            measured.committed(written)
             await pause_points.reached("change.committed", [asked.run_id for asked, _ in entries])
         finished = {asked.run_id for asked, _ in done}
         for asked, outcome in done:

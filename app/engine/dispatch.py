@@ -20,6 +20,7 @@ from app.domain.run.state import Defer
 from app.engine.catalogue import KnownFunction
 from app.engine.clock import DatabaseClock
 from app.engine.hot import HotRun, LeasedItem
+from app.engine.measured import called, trace_header
 
 _TOO_LARGE = 413
 _REMEMBERED = 2048
@@ -86,6 +87,7 @@ class Dispatch:
             body = body_with(use_api=True)
         url = call_url(known.function.url, facts.function_slug, step_id)
         started = time.perf_counter()
+        trace = trace_header(hot, item)
         while True:
             headers = call_headers(
                 run_id=run_text,
@@ -95,6 +97,7 @@ class Dispatch:
                 step_id=step_id,
                 version=run.request_version,
                 server_kind=self.server_kind,
+                traceparent=trace,
             )
             try:
                 answer = await self._signed(url, headers, body, keys if self.is_signed else ())
@@ -102,7 +105,9 @@ class Dispatch:
                 reply: Reply = reply_from_transport(
                     "app_unreachable" if failure.kind == "app_url_invalid" else failure.kind, failure.message
                 )
-                return Called(reply, 0, (time.perf_counter() - started) * 1000, request_id)
+                millis = (time.perf_counter() - started) * 1000
+                called(hot, item, 0, millis, request_id)
+                return Called(reply, 0, millis, request_id)
             if answer.status != _TOO_LARGE or not is_whole or not can_fetch(known.function.sdk):
                 break
             # Refused for its size before the function ran (protocol 28, 26): the same call again, for the app to fetch.
@@ -110,6 +115,7 @@ class Dispatch:
             self._remember(facts.function_id, len(body) - 1)
             body = body_with(use_api=True)
         reply = read_reply(answer.status, answer.headers, answer.body, now=self.clock.now())
+        called(hot, item, answer.status, answer.millis, request_id)
         return Called(reply, answer.status, answer.millis, request_id, answer)
 
     def _remember(self, function_id: FunctionId, largest: int) -> None:

@@ -21,6 +21,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
+from app import telemetry
 from app.adapters.http import Caller
 from app.adapters.redis import RUN_CHANGED, Heard
 from app.adapters.sealing import Sealer
@@ -36,11 +37,12 @@ from app.engine.clock import DatabaseClock
 from app.engine.dispatch import Dispatch
 from app.engine.execute import Execute
 from app.engine.gateway import Gateway
-from app.engine.keepers import branches, cron, expire, merge, orders, recheck, rescue, retention, tidy
+from app.engine.keepers import branches, cron, merge, orders, recheck, rescue, retention, tidy
 from app.engine.keepers.sweep import Sweep
 from app.engine.overrides import end_due
 from app.engine.queue import lease
 from app.engine.react import React, Reacted
+from app.engine.repairs import note
 from app.engine.transition import Committer, RunEnded, RunUnknown, change_run
 from app.store.db import CONNECTION_LOST, Pool
 from app.store.named import fetch, named
@@ -193,20 +195,28 @@ class Engine:
 
     async def keep_once(self) -> None:
         """What the keepers do every second."""
-        while await rescue.run_once(self.cold_pool):
+        while rescued := await rescue.run_once(self.cold_pool):
+            await note(self.cold_pool, "rescue", rescued)
             self._wake.set()
         s = self.settings
-        if await rescue.give_back(
+        if given := await rescue.give_back(
             self.cold_pool, self.worker_id, self.execute.held, self.committer.writing, timedelta(seconds=s.forgotten_s)
         ):
+            await note(self.cold_pool, "give_back", given)
             self._wake.set()
         if wrong := await self._sweep.run_once(self.cold_pool):
+            await note(self.cold_pool, "sweep", len(wrong))
             self.wake(wrong)
         if freed := await end_due(self.cold_pool):
             self.wake(freed)
         await orders.run_once(self.cold_pool, self.clock, self._after_commit)
-        await recheck.run_once(self.cold_pool, self.resume)
+        await note(self.cold_pool, "recheck", await recheck.run_once(self.cold_pool, self.resume))
         await cron.run_once(self.cold_pool, self.react, self._fired)
+
+    def look(self) -> None:
+        """Set the gauges of this worker (engine/vitals.py asks before each snapshot)."""
+        telemetry.gauge("stepwell_items_held", self.execute.in_flight)
+        telemetry.gauge("stepwell_items_limit", self.execute.pace.limit)
 
     async def _fired(self, reacted: Reacted) -> None:
         """Runs that time started are leased by whoever has room."""
@@ -361,6 +371,7 @@ class Engine:
             if found:
                 await self.execute.start_leased(found, asked_at)
             leased = len(found)
+            telemetry.count("stepwell_leases_taken_total", leased)
         self.execute.is_crowded = room <= leased
         if reacted.events or leased:
             return 0.0

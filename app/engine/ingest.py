@@ -16,11 +16,12 @@ from uuid import UUID
 
 import asyncpg
 
+from app import telemetry
 from app.domain.errors import Outside
 from app.domain.event import NewEvent, event_payload, seeded_ids
 from app.domain.ids import to_ulid, ulid_of
 from app.domain.scope import Scope
-from app.engine import pause_points
+from app.engine import measured, pause_points
 from app.store.db import CONNECTION_LOST, Pool
 from app.store.named import fetch, named
 
@@ -121,6 +122,7 @@ class Ingest:
         return taken
 
     async def _write(self, requests: list[_Request]) -> None:
+        began, at = time.perf_counter(), time.time()
         try:
             async with self.pool.acquire(timeout=2) as connection:
                 await pause_points.reached("ingest.before")
@@ -157,6 +159,13 @@ class Ingest:
             if not isinstance(error, Exception):
                 raise
             return
+        telemetry.observe("stepwell_ingest_commit_seconds", time.perf_counter() - began)
+        telemetry.observe(
+            "stepwell_ingest_batch_events", sum(len(r.events) for n, r in enumerate(requests) if n in fresh)
+        )
+        for n, request in enumerate(requests):
+            if n in fresh:
+                measured.received(request.scope.environment_id, request.ids, request.events, request.source, at)
         self.after_commit()
 
     @staticmethod

@@ -19,6 +19,7 @@ from uuid import UUID
 
 import asyncpg
 
+from app import telemetry
 from app.domain.errors import Outside
 from app.domain.event import INVOKED
 from app.domain.ids import FunctionId, RunId, WorkerId
@@ -148,6 +149,7 @@ class React:
             await self.schedule.decide(connection, wishes, plan, now)
             made = await self._write(connection, plan, done, room) if done else set()
         await pause_points.reached("react.committed", list(made))
+        telemetry.count("stepwell_events_reacted_total", len(done))
         self._tell(out, plan, made)
         return out
 
@@ -211,6 +213,7 @@ class React:
         out.owes_look = plan.owes_look
         for new in plan.runs:
             if new.hot.run.id in made and new.skip is None:
+                telemetry.count("stepwell_runs_started_total")
                 if new.lease is not None:
                     out.started.append((new.hot, new.lease))
                 else:

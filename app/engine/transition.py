@@ -37,7 +37,7 @@ from app.domain.run.fold import fold_all
 from app.domain.run.happenings import Happening, Replied
 from app.domain.run.state import CALLS, Run
 from app.domain.scope import Scope
-from app.engine import pause_points
+from app.engine import measured, pause_points
 from app.engine.apply import Entry, Told, write
 from app.engine.clock import DatabaseClock
 from app.engine.hot import HotRun, LeasedItem, hot_run
@@ -244,6 +244,7 @@ class Committer:
             written.append(entry)
             self._resolve(group, entry, answer)
         if written:
+            measured.committed(written)
             self.after_commit(written)
         if losers:
             await self._slow(losers)
@@ -436,7 +437,9 @@ class Committer:
         for pending in lost:
             pending.decide(LOST)
         if written:
-            self.after_commit([entry for _, entry, _ in written])
+            done = [entry for _, entry, _ in written]
+            measured.committed(done)
+            self.after_commit(done)
         return [g for run_id, g in by_run.items() if run_id not in held_ids]
 
     async def _advance_again(
@@ -586,5 +589,6 @@ async def change_run(
         write(batch, 0, entry, clock.now())
         await _await_leases(connection, [entry])
         await commit(connection, batch, uuid.uuid4())
+    measured.committed([entry])
     await pause_points.reached("change.committed", [run_id])
     return entry

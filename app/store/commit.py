@@ -8,11 +8,13 @@ Who is authoritative for what: the row for versions and fences, the database clo
 memo order. Callers may only say what they expected.
 """
 
+import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from app import telemetry
 from app.store.named import Statement, fetch, joined
 
 #: Column names of each part, in the order of the tuples in `Batch`.
@@ -125,7 +127,10 @@ async def commit(connection: Any, batch: Batch, commit_id: UUID) -> dict[int, Wo
         rows = getattr(batch, part)
         if rows:
             values.update(zip(columns, zip(*rows, strict=True), strict=True))
-    return {
-        row["n"]: Won(row["version"], row["now"], frozenset(row["given_up"] or ()))
-        for row in await fetch(connection, _statement(batch), **values)
-    }
+    began = time.perf_counter()
+    rows = await fetch(connection, _statement(batch), **values)
+    telemetry.observe("stepwell_commit_seconds", time.perf_counter() - began)
+    telemetry.observe("stepwell_commit_batch_runs", len(batch.entries))
+    if len(rows) < len(batch.entries):
+        telemetry.count("stepwell_commit_losers_total", len(batch.entries) - len(rows))
+    return {row["n"]: Won(row["version"], row["now"], frozenset(row["given_up"] or ())) for row in rows}

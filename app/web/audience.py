@@ -29,6 +29,7 @@ _FIRST_PARTS = {
     "api": Audience.API,
     "health": Audience.PROBE,
     "ready": Audience.PROBE,
+    "metrics": Audience.PROBE,
 }
 
 

@@ -41,7 +41,10 @@ _PRIVATE_ENDINGS = frozenset({"localhost", "local", "internal", "lan", "test"})
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The person who asks, in the account they look at. `csrf_token` is what their forms must carry."""
+    """The person who asks, in the account they look at. `csrf_token` is what their forms must carry.
+
+    `is_operator`: they run this installation and may see how all of it is (not what is in it).
+    """
 
     user_id: UserId
     email: str
@@ -50,6 +53,7 @@ class Principal:
     account_name: str
     role: str
     csrf_token: str = ""
+    is_operator: bool = False
 
     def may(self, role: str) -> bool:
         """Say whether the person has at least this role."""
@@ -60,7 +64,7 @@ class Principal:
         return Actor(self.email, self.user_id, network)
 
 
-DEVELOPER = Principal(DEV_USER_ID, DEV_EMAIL, "Developer", DEV_ACCOUNT_ID, "Development", "owner")
+DEVELOPER = Principal(DEV_USER_ID, DEV_EMAIL, "Developer", DEV_ACCOUNT_ID, "Development", "owner", is_operator=True)
 """Everybody in `stepwell dev`, where nobody signs in."""
 
 
@@ -253,6 +257,7 @@ async def _signed_in(connection: AnyConnection, site: Site) -> Principal | None:
         session.account_name,
         session.role,
         session.csrf_token,
+        session.email.lower() in site.operators if site.operators is not None else session.role == "owner",
     )
 
 

@@ -49,6 +49,10 @@ class Site:
     sign_up: str = "closed"
     sends_mail: bool = False
     api_rate: ApiRate = field(default_factory=ApiRate)
+    #: As `Settings.metrics`.
+    metrics: str = "off"
+    #: E-mail addresses of operators; None: owners.
+    operators: tuple[str, ...] | None = None
 
     @property
     def server_kind(self) -> ServerKind:

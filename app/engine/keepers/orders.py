@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from app.engine import measured
 from app.engine.apply import Entry
 from app.engine.clock import DatabaseClock
 from app.engine.orders import work_off
@@ -18,6 +19,7 @@ async def run_once(pool: Pool, clock: DatabaseClock, after_commit: Callable[[lis
         done = await work_off(pool, clock)
         if done.entries:
             cancelled += len(done.entries)
+            measured.committed(done.entries)
             after_commit(done.entries)
         if done.is_idle:
             break
