@@ -88,6 +88,11 @@ def configure(settings: LogSettings) -> None:
         structlog.contextvars.bind_contextvars(worker=settings.worker_name)
 
 
+def about(**ids: str) -> None:
+    """Put ids on every line that the present task, and whom it starts, writes from now on."""
+    structlog.contextvars.bind_contextvars(**ids)
+
+
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Hide secrets by the name of their field and by their look in texts; a structlog processor."""
     return {key: HIDDEN if _SECRET_NAME.search(key) else _shown(value, 0) for key, value in event.items()}

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 
 import uvloop
 
@@ -25,7 +26,7 @@ from app.engine import pause_points
 from app.engine.catalogue import Catalogue
 from app.engine.engine import Engine, EngineSettings
 from app.engine.vitals import Vitals
-from app.logs import configure
+from app.logs import about, configure
 from app.store.db import open_engine_pool
 from app.store.late_pool import LatePool
 from workers.jobs import ENGINE, JOBS, POST_OFFICE
@@ -116,6 +117,8 @@ def main() -> None:
     """Entry of `stepwell worker` and of the supervisor's children."""
     settings = load(os.environ)
     configure(settings)
+    if settings.worker_name is None:
+        about(worker=f"{socket.gethostname()}:{os.getpid()}")
     pause_points.arm(os.environ, settings.data_dir)
     uvloop.run(run(settings))
 

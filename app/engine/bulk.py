@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import asyncpg
 
 from app.domain.errors import Refused
-from app.domain.ids import AccountId, EnvironmentId, RunId
+from app.domain.ids import AccountId, EnvironmentId, RunId, to_ulid
 from app.domain.run.happenings import CancelRequested
 from app.domain.scope import Scope
 from app.engine.acts import Held
@@ -63,10 +63,10 @@ async def run_once(pool: Pool, clock: DatabaseClock, tell: Callable[[Done], None
         try:
             done = await _do(pool, clock, scope, row)
         except _LATER as error:
-            log.info("bulk item put off", extra={"error": type(error).__name__, "run_id": str(row["run_id"])})
+            log.info("bulk item put off", extra={"error": type(error).__name__, "run_id": to_ulid(row["run_id"])})
             continue
         except asyncpg.PostgresError:
-            log.exception("bulk item failed", extra={"run_id": str(row["run_id"])})
+            log.exception("bulk item failed", extra={"run_id": to_ulid(row["run_id"])})
             async with pool.acquire(timeout=10) as connection:
                 await _settle(connection, row, "failed", "The change could not be stored.")
             continue

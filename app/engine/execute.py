@@ -35,6 +35,7 @@ from app.engine.hot import HotRun, LeasedItem, hot_run
 from app.engine.pace import Pace
 from app.engine.queue import Leased
 from app.engine.transition import Committer
+from app.logs import about
 from app.store.db import Pool
 from app.store.named import fetch, named
 
@@ -152,9 +153,10 @@ class Execute:
         self._users[run_id] = self._users.get(run_id, 0) + 1
         task = asyncio.create_task(self._drive(hot, item, leased_at))
         self._tasks.add(task)
-        task.add_done_callback(lambda t: self._ended(t, run_id))
+        task.add_done_callback(lambda t: self._ended(t, hot))
 
-    def _ended(self, task: "asyncio.Task[None]", run_id: RunId) -> None:
+    def _ended(self, task: "asyncio.Task[None]", hot: HotRun) -> None:
+        run_id = hot.run.id
         self._tasks.discard(task)
         left = self._users.get(run_id, 1) - 1
         if left <= 0:
@@ -163,10 +165,15 @@ class Execute:
         else:
             self._users[run_id] = left
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("driver failed; its item will be given back", exc_info=error, extra={"run_id": to_ulid(run_id)})
+            log.error(
+                "driver failed; its item will be given back",
+                exc_info=error,
+                extra={"run_id": to_ulid(run_id), "environment_id": str(hot.facts.scope.environment_id)},
+            )
         self.on_room()
 
     async def _drive(self, hot: HotRun, item: LeasedItem, leased_at: float) -> None:
+        about(run_id=to_ulid(hot.run.id), environment_id=str(hot.facts.scope.environment_id))
         began = time.monotonic()
         calls = 0
         todo: LeasedItem | None = item

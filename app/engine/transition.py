@@ -28,7 +28,7 @@ from typing import Any
 
 import asyncpg
 
-from app.domain.ids import RunId, WorkerId
+from app.domain.ids import RunId, WorkerId, to_ulid
 from app.domain.protocol.error_object import made_error
 from app.domain.protocol.reply import Failed
 from app.domain.run.advance import advance
@@ -264,7 +264,7 @@ class Committer:
 
     def _refuse(self, group: list[Pending], error: BaseException) -> None:
         """What these happenings ask for cannot be written: the run fails instead, or the item is given back."""
-        log.error("entry refused", extra={"run_id": str(group[0].hot.run.id), "error": repr(error)})
+        log.error("entry refused", extra={"run_id": to_ulid(group[0].hot.run.id), "error": repr(error)})
         for pending in group:
             if pending.is_refused or pending.lease is None or pending.lease.kind not in CALLS:
                 pending.decide(LOST)
@@ -387,7 +387,7 @@ class Committer:
                     while await self._slow_once([group], wait=True) and tries < _PATIENT_TRIES:
                         tries += 1
             except Exception:
-                log.exception("a busy run could not be written", extra={"run_id": str(group[0].hot.run.id)})
+                log.exception("a busy run could not be written", extra={"run_id": to_ulid(group[0].hot.run.id)})
             finally:
                 for pending in group:
                     if not pending.is_refused:

@@ -11,6 +11,7 @@ from typing import Any
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from app.logs import about
 from app.web.audience import Audience, audience_of
 
 CONTENT_POLICY = (
@@ -59,6 +60,7 @@ class Headers:
         request_id = secrets.token_hex(12)
         state: dict[str, Any] = scope.setdefault("state", {})
         state["request_id"] = request_id
+        about(request_id=request_id)
         id_header = (b"x-request-id", request_id.encode())
 
         async def send_with_headers(message: Any) -> None:

@@ -146,3 +146,11 @@ async def test_the_queue_is_counted_by_what_it_waits_for(database: str, owner: A
     assert 5 <= house.oldest_due_s < 600
     await owner.execute("truncate items, lanes, flow_limits")
     json.dumps(house.measured())
+
+
+async def test_lines_about_a_request_carry_its_id(database: str, capsys: pytest.CaptureFixture[str]) -> None:
+    async with running(settings_for(database)) as client:
+        answer = await client.get("/v1/fail/crash")
+    assert answer.status_code == 500
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if "request.failed" in line]
+    assert [line["request_id"] for line in lines] == [answer.headers["x-request-id"]]
