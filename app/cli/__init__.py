@@ -22,6 +22,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "worker": ("app.cli.serve:worker", "One worker process, against given servers."),
     "migrate": ("app.cli.database:migrate", "Bring the database to the newest schema."),
     "bootstrap": ("app.cli.database:bootstrap", "Create an organization, its first user and keys without a browser."),
+    "backup": ("app.cli.backup:backup", "Write the whole database into one file."),
+    "restore": ("app.cli.backup:restore", "Read such a file into an empty database."),
     "doctor": ("app.cli.doctor:doctor", "Check this installation and say what to do."),
     "version": ("app.cli.version:version", "Print the version."),
     "demo": ("app.cli.demo:demo", "Start everything with a sample shop and follow a real order through it."),

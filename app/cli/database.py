@@ -26,7 +26,7 @@ STARTING_WITHIN = 90.0
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The installation that `bootstrap` works on."""
+    """The installation that a command works on."""
 
     database_url: str
     secret_key: str
@@ -52,7 +52,7 @@ def bootstrap(email: str, password: str, organization: str, environment: str, as
 
     Works on DATABASE_URL if it is set, else on the embedded database, with `stepwell up` running or not.
     """
-    with _target() as target:
+    with find_target() as target:
         created = bootstrap_on(target, email, password, organization, environment)
     if as_json:
         click.echo(json.dumps(created))
@@ -90,8 +90,11 @@ def upgrade(database_url: str) -> list[str]:
 
 
 @contextmanager
-def _target() -> Iterator[Target]:
-    """Find the installation: a given database, a running `up`, or the embedded database started for a moment."""
+def find_target(*, migrates: bool = True) -> Iterator[Target]:
+    """Find the installation: a given database, a running `up`, or the embedded database started for a moment.
+
+    With `migrates` false an embedded database stays as it is, which may be empty.
+    """
     given = {key: value for key, value in os.environ.items() if value.strip()}
     if "DATABASE_URL" in given:
         settings = load({"REDIS_URL": PLACEHOLDERS["REDIS_URL"], **given})
@@ -110,7 +113,8 @@ def _target() -> Iterator[Target]:
     try:
         servers = start_servers(supervisor, state, valkey=False)
         assert servers.postgres is not None
-        upgrade(servers.postgres.url)
+        if migrates:
+            upgrade(servers.postgres.url)
         secret_key = given.get("STEPWELL_SECRET_KEY") or state.secrets().secret_key
         yield Target(servers.postgres.url, secret_key, settings.base_url)
     finally:
