@@ -188,17 +188,19 @@ async def actions_of_run(connection: Connection, scope: Scope, run_id: RunId) ->
 
 
 async def batch_of_run(connection: Connection, scope: Scope, run_id: RunId) -> bytes | None:
-    """The events of a run as a JSON array; None when there is no such run."""
+    """The events of a run as a JSON array; None when there is no such run, or when not all of them are kept any more."""
     rows = await connection.fetch(
         "select e.payload from (select r.environment_id, r.event_id, r.event_received_at as received_at, 0 as position"
         " from runs r where r.environment_id = $1 and r.id = $2 union all select x.environment_id, x.event_id,"
         " x.received_at, x.position from run_events x where x.environment_id = $1 and x.run_id = $2) p"
-        " join events e on e.environment_id = p.environment_id and e.id = p.event_id and e.received_at = p.received_at"
+        " left join events e on e.environment_id = p.environment_id and e.id = p.event_id and e.received_at = p.received_at"
         " order by p.position",
         scope.environment_id,
         run_id,
     )
-    return b"[" + b",".join(row["payload"].encode() for row in rows) + b"]" if rows else None
+    if not rows or any(row["payload"] is None for row in rows):
+        return None
+    return b"[" + b",".join(row["payload"].encode() for row in rows) + b"]"
 
 
 def output_of(detail: str | None) -> msgspec.Raw | None:

@@ -26,7 +26,7 @@ JSON = "application/json"
 
 
 class StateGone(Refused):
-    """The run is not there any more."""
+    """The run is not there any more, or what it was started with is not kept any more."""
 
     def __init__(self) -> None:
         super().__init__("state_gone")

@@ -1,6 +1,7 @@
 """Backup and restore, rehearsed: a dump of a house at work, put into a fresh server, where everything goes on (F25)."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -74,7 +75,7 @@ async def test_runs_go_on_in_a_fresh_server(database: str, fresh_server: str, op
 
         with pytest.raises(click.ClickException, match="no Stepwell in this database"):
             await asyncio.to_thread(back_up, fresh_server, open_folder / "nothing")
-        assert not list(open_folder.glob("nothing*"))
+        assert "nothing" not in await asyncio.to_thread(os.listdir, open_folder)
         with pytest.raises(click.ClickException, match="restore into an empty one"):
             await asyncio.to_thread(put_back, database, open_folder / "backup")
         await asyncio.to_thread(put_back, fresh_server, open_folder / "backup")

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from app.domain.scope import Scope
+from app.reads.machine import batch_of_run
 from app.reads.run_page import load_run, run_version
 from app.reads.step_panel import load_detail
 from app.reads.stored import LARGEST
@@ -163,3 +165,15 @@ async def test_an_unknown_step_is_nothing(owner: Any, page_pool: Any, ours: Any,
         page: Any = await load_run(connection, ours.environment_id, story.id)
         assert await load_detail(connection, ours.environment_id, page, "nonsense") is None
         assert await run_version(connection, ours.environment_id, story.id) == (story.version, True)
+
+
+async def test_the_events_of_a_run_are_all_there_or_said_to_be_gone(
+    owner: Any, page_pool: Any, ours: Any, function: Any, now: Any
+) -> None:
+    story = await world.Story(function, now).begin().complete().save(owner)
+    scope = Scope(ours.account_id, ours.environment_id)
+    async with tenant(page_pool, ours.account_id) as connection:
+        assert b"ord_58213" in (await batch_of_run(connection, scope, story.id) or b"")
+    await owner.execute("delete from events where id = $1", story.event_id)
+    async with tenant(page_pool, ours.account_id) as connection:
+        assert await batch_of_run(connection, scope, story.id) is None

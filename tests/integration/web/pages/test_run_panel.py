@@ -125,3 +125,9 @@ async def test_what_takes_no_input_says_so_and_what_is_not_there_is_not_found(cl
     assert "This kind of step takes no input." in await text_of(client, f"{edit}?step={step_key('cool-off')}")
     assert (await client.get(f"{edit}?step=nonsense")).status_code == 404
     assert (await client.get(f"{edit}?step=%00")).status_code == 404
+
+
+async def test_a_run_whose_event_is_past_its_time_says_so(client: Any, story: Any, owner: Any) -> None:
+    assert "ord_58213" in await text_of(client, f"{RUNS}/{story.ulid}?step=run&tab=input")
+    await owner.execute("delete from events where id = $1", story.event_id)
+    assert "The event is not kept any more" in await text_of(client, f"{RUNS}/{story.ulid}?step=run&tab=input")
