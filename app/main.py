@@ -71,7 +71,7 @@ from app.web.pages import settings as settings_pages
 from app.web.site import Site, provide_site
 from app.web.templates import template_config
 
-INGEST_CONNECTIONS, PAGE_CONNECTIONS = 4, 6
+INGEST_CONNECTIONS, PAGE_CONNECTIONS, OPERATIONS_CONNECTIONS = 4, 6, 2
 
 ROUTERS: tuple[ControllerRouterHandler, ...] = (
     # Probes.
@@ -178,6 +178,7 @@ def make_site(settings: Settings) -> Site:
         return await open_page_pool(settings.database_url, size=PAGE_CONNECTIONS)
 
     ingest, pages = LatePool(open_ingest), LatePool(open_pages)
+    operations = LatePool(lambda: open_engine_pool(settings.database_url, size=OPERATIONS_CONNECTIONS))
     clock = DatabaseClock()
     bell = Bell(settings.redis_url)
     signing_keys = SigningKeys(ingest, sealer)
@@ -187,6 +188,7 @@ def make_site(settings: Settings) -> Site:
         is_dev=is_dev,
         ingest=ingest,
         pages=pages,
+        operations=operations,
         sealer=sealer,
         passwords=Passwords(),
         event_keys=EventKeys(ingest, anyone=anyone),
@@ -218,10 +220,10 @@ def make_site(settings: Settings) -> Site:
 async def _lifespan(application: Litestar) -> AsyncIterator[None]:
     site: Site = application.state.site
     settings: Settings = application.state.settings
-    vitals = Vitals(site.ingest, "web", pools={"ingest": site.ingest, "pages": site.pages})
+    vitals = Vitals(site.operations, "web", pools={"ingest": site.ingest, "pages": site.pages})
     spans = SpanExporter(settings.otlp_endpoint, "stepwell-web", str(os.getpid()))
     try:
-        await asyncio.gather(site.ingest.start(), site.pages.start())
+        await asyncio.gather(site.ingest.start(), site.pages.start(), site.operations.start())
         site.events.start()
         site.changes.start()
         vitals.start()
@@ -240,6 +242,7 @@ async def _lifespan(application: Litestar) -> AsyncIterator[None]:
         await site.bell.close()
         await site.jobs.aclose(close_connection_pool=True)
         await site.pages.stop()
+        await site.operations.stop()
         await site.ingest.stop()
         site.passwords.close()
 

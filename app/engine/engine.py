@@ -2,7 +2,7 @@
 
     bell ──► work loop: react (inbox → runs) and lease (queue → drivers), while there is room
     heartbeat: renews ONE row for all leases; a renewal that touches no row drops everything (rule 10)
-    keepers: rescue, sweep, recheck every second; retention and tidying now and then
+    keepers: rescue, sweep, recheck every second; house: retention and tidying every ten minutes
 
 It starts before and apart from arq and works with Redis absent: then the bell is a timer of at most a second.
 """
@@ -55,7 +55,6 @@ _LONGEST_WAIT_S = 1.0
 _RISING_S = 0.05
 #: First items react may lease to this worker in one round; the rest is for anyone.
 _REACT_ROOM = 64
-_HOUSEKEEPING_S = 600.0
 #: Channels on which `_after_commit` and the web process say that a run changed.
 _CHANGES = f"{RUN_CHANGED}*"
 #: How long a bulk action waits for a worker when nobody says that there is one.
@@ -95,6 +94,8 @@ class EngineSettings:
     retry_delay: timedelta | None = None
     #: How long one's own machine keeps what has ended; None is what its plan says.
     retention: timedelta | None = None
+    #: How often what is past its time is dropped; the first time after a twentieth of it, when a start is over.
+    housekeeping_s: float = 600.0
     #: An item the rows say we hold and we do not is given back when it is this old; longer than any statement may take.
     forgotten_s: float = 15.0
 
@@ -159,6 +160,7 @@ class Engine:
             asyncio.create_task(self._work(), name="work"),
             asyncio.create_task(self._heartbeat(), name="heartbeat"),
             asyncio.create_task(self._keep(), name="keepers"),
+            asyncio.create_task(self._keep_house(), name="house"),
             asyncio.create_task(self._look_again(), name="waits"),
             asyncio.create_task(self._hear_changes(), name="changes"),
             asyncio.create_task(self._work_off_bulk(), name="bulk"),
@@ -179,7 +181,7 @@ class Engine:
         self._is_stopping = True
         self.execute.is_stopping = True
         for task in self._tasks:
-            if task.get_name() in {"bell", "work", "keepers", "waits", "changes", "bulk"}:
+            if task.get_name() in {"bell", "work", "keepers", "house", "waits", "changes", "bulk"}:
                 task.cancel()
         await self.execute.drain(grace_s)
         await self.committer.stop()
@@ -422,16 +424,11 @@ class Engine:
             await self._register()
 
     async def _keep(self) -> None:
-        last_housekeeping = last_merge = 0.0
+        last_merge = 0.0
         loop = asyncio.get_running_loop()
         while True:
             try:
                 await self.keep_once()
-                if loop.time() - last_housekeeping > _HOUSEKEEPING_S:
-                    last_housekeeping = loop.time()
-                    await retention.run_once(self.cold_pool, retention.keeps_of(self.settings.retention))
-                    await tidy.run_once(self.cold_pool)
-                    await branches.run_once(self.cold_pool)
                 if loop.time() - last_merge > _MERGE_S:
                     last_merge = loop.time()
                     await merge.run_once(self.cold_pool)
@@ -442,3 +439,20 @@ class Engine:
             except Exception:
                 log.exception("a keeper failed")
             await asyncio.sleep(1.0)
+
+    async def _keep_house(self) -> None:
+        """What may take minutes, apart from the keepers that others wait for."""
+        s = self.settings
+        await asyncio.sleep(s.housekeeping_s / 20)
+        while True:
+            try:
+                await retention.run_once(self.cold_pool, retention.keeps_of(s.retention))
+                await tidy.run_once(self.cold_pool)
+                await branches.run_once(self.cold_pool)
+            except UNREACHABLE as error:
+                log.warning("housekeeping waits for the database", extra={"error": repr(error)})
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                log.exception("housekeeping failed")
+            await asyncio.sleep(s.housekeeping_s)

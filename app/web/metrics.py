@@ -24,7 +24,7 @@ _TYPE = "text/plain; version=0.0.4; charset=utf-8"
 async def metrics(request: Request[Any, Any, Any], site: NamedDependency[Site]) -> Response[str]:
     """What all processes measured, in the text form of Prometheus."""
     _check(request, site.metrics)
-    async with site.ingest.acquire(timeout=2) as connection:
+    async with site.operations.acquire(timeout=2) as connection:
         house = await load_house(connection)
     own: list[tuple[dict[str, str], Any]] = [({"process": p.name, "kind": p.kind}, p.measured) for p in house.processes]
     text = telemetry.render([({}, house.measured()), *own])

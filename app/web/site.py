@@ -25,12 +25,15 @@ from app.web.api.rate import ApiRate
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Pools, keys and a few settings. `ingest` sees every tenant, `pages` only the one that `tenant()` names."""
+    """Pools, keys and a few settings. `ingest` and `operations` see every tenant, `pages` only the one that
+    `tenant()` names. Whoever looks at the whole house does not take the connections of events (F10).
+    """
 
     base_url: str
     is_dev: bool
     ingest: LatePool
     pages: LatePool
+    operations: LatePool
     sealer: Sealer
     passwords: Passwords
     event_keys: EventKeys

@@ -38,7 +38,7 @@ AHEAD = 7
 #: Seconds a statement about whole partitions may take.
 _LONG_S = 120
 _NOBODY = UUID(int=0)
-#: One keeper at a time looks after partitions.
+#: One keeper at a time lets go of things.
 _LOCK = 0x5745_4C4C
 #: Sessions end when unused for this long; counters of failed logins start anew after this (accounts/login.py).
 _IDLE, _WINDOW = timedelta(days=14), timedelta(days=1)
@@ -67,19 +67,29 @@ def keeps_of(own: timedelta | None = None) -> dict[str, timedelta]:
 async def run_once(pool: Pool, keeps: Mapping[str, timedelta], limit: int = _SLICE) -> int:
     """Drop everything that is past its time; returns how many rows and partitions went.
 
-    `limit` is rows per statement. Leaves off after `_SLICES` statements of a kind; the next call goes on.
+    `limit` is rows per statement. Leaves off after `_SLICES` statements of a kind; the next call goes on. One keeper at
+    a time does this: while another is at it, nothing happens.
     """
     async with pool.acquire(timeout=10) as connection:
-        await fetch(connection, named("retention", "set_keep"), plans=list(keeps), keeps=list(keeps.values()))
-        bounds = (await fetch(connection, named("retention", "bounds")))[0]
-        span = {"shortest": bounds["shortest"], "longest": bounds["longest"]}
-        gone = 0
-        for name in _ROWS:
-            gone += await _in_slices(connection, name, span, limit)
-        gone += await _runs(connection, limit)
-        gone += await sessions.delete_expired(connection, idle=_IDLE, window=_WINDOW, limit=limit)
-        gone += await _partitions(connection, bounds["today"], span)
-    return gone
+        # Held by the session, for what follows are many transactions: each slice and each partition goes by itself.
+        if not await connection.fetchval("select pg_try_advisory_lock($1)", _LOCK):
+            return 0
+        try:
+            return await _all(connection, keeps, limit)
+        finally:
+            await connection.execute("select pg_advisory_unlock($1)", _LOCK)
+
+
+async def _all(connection: Connection, keeps: Mapping[str, timedelta], limit: int) -> int:
+    await fetch(connection, named("retention", "set_keep"), plans=list(keeps), keeps=list(keeps.values()))
+    bounds = (await fetch(connection, named("retention", "bounds")))[0]
+    span = {"shortest": bounds["shortest"], "longest": bounds["longest"]}
+    gone = 0
+    for name in _ROWS:
+        gone += await _in_slices(connection, name, span, limit)
+    gone += await _runs(connection, limit)
+    gone += await sessions.delete_expired(connection, idle=_IDLE, window=_WINDOW, limit=limit)
+    return gone + await _partitions(connection, bounds["today"], span)
 
 
 async def make_days(pool: Pool) -> int:
@@ -123,10 +133,6 @@ async def _runs(connection: Connection, limit: int) -> int:
 
 
 async def _partitions(connection: Connection, today: date, span: Mapping[str, timedelta]) -> int:
-    async with connection.transaction():
-        # Held by the session for what follows, which is many transactions: each partition goes or comes by itself.
-        if not await connection.fetchval("select pg_try_advisory_lock($1)", _LOCK):
-            return 0
     try:
         await connection.execute(f"set statement_timeout = '{_LONG_S}s'", timeout=_LONG_S)
         made = await _ahead(connection, today)
@@ -137,7 +143,6 @@ async def _partitions(connection: Connection, today: date, span: Mapping[str, ti
         return dropped
     finally:
         await connection.execute("reset statement_timeout")
-        await connection.execute("select pg_advisory_unlock($1)", _LOCK)
 
 
 async def _ahead(connection: Connection, today: date) -> int:

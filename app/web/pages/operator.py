@@ -55,7 +55,7 @@ async def require_operator(connection: ASGIConnection[Any, Any, Any, Any], _hand
 @get("/operator", name="operator", include_in_schema=False)
 async def operator_page(request: Request[Any, Any, Any], principal: Who, site: Here) -> Template:
     """The page; for htmx with target `#house` only what changes."""
-    async with site.ingest.acquire(timeout=2) as connection:
+    async with site.operations.acquire(timeout=2) as connection:
         house = await load_house(connection)
     shown = _shown(house)
     if Hx.of(request.headers).wants("house"):
@@ -70,8 +70,8 @@ async def check(principal: Who, site: Here) -> Template:
     if _one_check.locked():
         raise Refused("busy", "The invariants are being checked already. Please wait for that to end.")
     async with _one_check:
-        checked = await check_invariants(site.ingest)
-    async with site.ingest.acquire(timeout=2) as connection:
+        checked = await check_invariants(site.operations)
+    async with site.operations.acquire(timeout=2) as connection:
         house = await load_house(connection)
     context = frame(principal, await _around(principal, site), "operator") | _shown(house) | {"checked": checked}
     return Template("pages/operator/house.html", context=context, headers=PRIVATE)

@@ -100,7 +100,7 @@ async def week(world: World) -> AsyncIterator[Week]:
     await world.function("regular", lambda _call: result())
     world._configs[world.mine.environment_id][-1]["triggers"] = [{"cron": CRON}]
     await world.function("last", lambda _call: result())
-    engine = await world.engine(lease_s=90 * 86_400.0, retention=MINE)
+    engine = await world.engine(lease_s=90 * 86_400.0, housekeeping_s=1e9)
     yield Week(world, engine)
     name = await world.owner.fetchval("select current_database()")
     await world.owner.execute(f"alter database {name} reset stepwell.clock_offset")

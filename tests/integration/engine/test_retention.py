@@ -51,7 +51,7 @@ async def today(world: World) -> date:
 
 async def test_what_has_ended_goes_after_its_time_with_its_day_and_what_goes_on_keeps_its_own(world: World) -> None:
     await world.function("nap", nap)
-    await world.engine()
+    await world.engine(housekeeping_s=1e9)
     old, young, asleep = await world.begin("nap"), await world.begin("nap"), await world.begin("nap", {"long": True})
     await world.ended(old)
     await world.ended(young)
@@ -96,7 +96,7 @@ async def test_an_organization_keeps_as_long_as_its_plan_says(world: World) -> N
     await world.owner.execute("update accounts set plan = 'free' where id = $1", world.theirs.account_id)
     await world.function("nap", nap)
     await world.function("nap", nap, scope=world.theirs)
-    await world.engine()
+    await world.engine(housekeeping_s=1e9)
     mine, theirs = await world.send("nap/sent"), await world.send("nap/sent", scope=world.theirs)
     runs = [(await world.runs_of(event_id))[0] for event_id in (mine, theirs)]
     for run_id in runs:
