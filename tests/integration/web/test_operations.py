@@ -72,7 +72,7 @@ async def test_the_page_shows_a_house_that_is_well_and_one_that_is_not(database:
         )
         answer = await client.get("/operator")
         assert answer.status_code == 200
-        assert "Nothing is stuck" in answer.text
+        assert "nothing is stuck" in answer.text
         assert "worker-1" in answer.text
         await owner.execute("update workers set lease_until = clock() - interval '1 minute'")
         part = await client.get(
