@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from app.adapters.answer_room import until_committed
 from app.adapters.http import Answer
 from app.domain.ids import ItemId, RunId, derive_item_id, to_ulid
 from app.domain.protocol.reply import Failed, Finished, Ops, Reply
@@ -27,6 +28,7 @@ from app.domain.run.keys import START
 from app.domain.run.state import DEADLINES, TIMERS, ItemKind, RunStatus
 from app.engine import pause_points
 from app.engine.apply import Told
+from app.engine.breaker import Breaker, Permit
 from app.engine.catalogue import Catalogue, EnvironmentView, KnownFunction
 from app.engine.clock import DatabaseClock
 from app.engine.dispatch import Called, Dispatch
@@ -49,6 +51,8 @@ _STALE_S = 1.0
 _KEPT_BODY = 2048
 _KEPT_HEADERS = 24
 _KEPT_VALUE = 256
+#: How a call ends that did not reach its app, or got no answer of it.
+_SILENT = frozenset({"app_unreachable", "app_tls_failed", "app_timeout"})
 #: An item that lost this many workers is set aside (F17).
 _POISON = 3
 
@@ -69,6 +73,7 @@ class Execute:
     #: Whether other due work was seen waiting for room in the last round.
     is_crowded: bool = False
     on_room: Callable[[], None] = lambda: None
+    breaker: Breaker = field(default_factory=Breaker)
     pace: Pace = field(init=False)
     _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
     _hot: dict[RunId, HotRun] = field(default_factory=dict)
@@ -172,14 +177,15 @@ class Execute:
         todo: LeasedItem | None = item
         try:
             while todo is not None:
-                happening, told, heard_at = await self._happening(hot, todo, leased_at)
-                if happening is None:
-                    return
-                calls += 1
-                leased_at = time.monotonic()
-                decision = await self.committer.submit(
-                    hot, happening, todo, told=told, room=self._room_for(began, calls), heard_at=heard_at
-                )
+                with until_committed():
+                    happening, told, heard_at = await self._happening(hot, todo, leased_at)
+                    if happening is None:
+                        return
+                    calls += 1
+                    leased_at = time.monotonic()
+                    decision = await self.committer.submit(
+                        hot, happening, todo, told=told, room=self._room_for(began, calls), heard_at=heard_at
+                    )
                 done, todo = todo, None
                 if decision.is_won and decision.successors:
                     todo = decision.successors[0]
@@ -238,11 +244,18 @@ class Execute:
             return DeadlineDue(item.key, ItemKind.START_TIMEOUT, is_calling=False), None, None
         if item.kind is ItemKind.GATEWAY:
             return *(await self.gateway.perform(hot, item)), None
+        permit = Permit()
+        if known is not None:
+            permit = self.breaker.ask(known.function.app_id, known.synced_at)
+            if permit.wait_s > 0:
+                await self._hold_back(item, permit.wait_s)
+                return None, None, None
         started_at = self.clock.now()
-        called = await self._call(hot, item, view)
+        called = await self._call(hot, item, view, permit)
         heard_at = hot.heard(self.clock.now())
         await pause_points.reached("call.after", [hot.run.id])
-        queued_ms = (started_at - item.due_at) / timedelta(milliseconds=1) if item.due_at else 0.0
+        due_at = item.held_due or item.due_at
+        queued_ms = (started_at - due_at) / timedelta(milliseconds=1) if due_at else 0.0
         told = Told(
             "call",
             _reported_step(item, called.reply),
@@ -260,7 +273,7 @@ class Execute:
                 connection, named("workers", "release"), item_ids=[i.id for i in items], fences=[i.fence for i in items]
             )
 
-    async def _call(self, hot: HotRun, item: LeasedItem, view: EnvironmentView) -> Called:
+    async def _call(self, hot: HotRun, item: LeasedItem, view: EnvironmentView, permit: Permit) -> Called:
         known = view.functions.get(hot.facts.function_id)
         if known is None:
             error = {
@@ -270,7 +283,28 @@ class Execute:
             }
             reply = Failed(msgspec.json.encode(error), "function_removed", no_retry=True, is_fatal=True)
             return Called(reply, 0, 0.0, "")
-        return await self.dispatch.call(hot, item, known, view.signing_keys)
+        app_id = known.function.app_id
+        try:
+            called = await self.dispatch.call(hot, item, known, view.signing_keys)
+        except BaseException:
+            self.breaker.gave_up(app_id, permit)
+            raise
+        if called.answer is not None or _code_of(called.reply) in _SILENT:
+            self.breaker.heard(app_id, permit, is_answer=called.answer is not None, synced_at=known.synced_at)
+        else:
+            self.breaker.gave_up(app_id, permit)
+        return called
+
+    async def _hold_back(self, item: LeasedItem, wait_s: float) -> None:
+        """Put an item aside whose app is not called just now. No attempt and no redelivery is counted (F14)."""
+        async with self.pool.acquire(timeout=10) as connection:
+            await fetch(
+                connection,
+                named("workers", "hold_back"),
+                item=item.id,
+                fence=item.fence,
+                wait=timedelta(seconds=wait_s),
+            )
 
     def _is_stopped(self, known: KnownFunction) -> bool:
         """Whether the function is paused, or held for a time."""
@@ -304,6 +338,10 @@ class Execute:
         async with self.pool.acquire(timeout=10) as connection:
             rows = await fetch(connection, named("workers", "fence"), item=item.id)
         return bool(rows) and rows[0]["fence"] == item.fence
+
+
+def _code_of(reply: Reply) -> str:
+    return reply.code if isinstance(reply, Failed) else ""
 
 
 def _reported_step(item: LeasedItem, reply: Reply) -> str | None:
@@ -343,6 +381,7 @@ def _detail(item: LeasedItem, called: Called, queued_ms: float) -> bytes:
             "sdk": reply.sdk,
             "redeliveries": item.redeliveries,
             "queued_ms": round(queued_ms, 1),
+            **({"held_back": True} if item.held_due is not None else {}),
             "request_id": called.request_id,
             **told,
         }
