@@ -68,6 +68,8 @@ from app.web.site import Site, provide_site
 from app.web.templates import template_config
 
 INGEST_CONNECTIONS, PAGE_CONNECTIONS = 4, 6
+POOL_WAIT_S = 2.0
+"""Seconds anybody waits for a free connection of these (L15); then the answer is 503."""
 
 ROUTERS: tuple[ControllerRouterHandler, ...] = (
     # Probes.
@@ -169,7 +171,8 @@ def make_site(settings: Settings) -> Site:
     async def open_pages() -> Pool:
         return await open_page_pool(settings.database_url, size=PAGE_CONNECTIONS)
 
-    ingest, pages = LatePool(open_ingest), LatePool(open_pages)
+    ingest = LatePool(open_ingest, longest_wait=POOL_WAIT_S)
+    pages = LatePool(open_pages, longest_wait=POOL_WAIT_S)
     clock = DatabaseClock()
     bell = Bell(settings.redis_url)
     signing_keys = SigningKeys(ingest, sealer)

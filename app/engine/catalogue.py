@@ -97,7 +97,9 @@ class Catalogue:
             self._views.pop(scope.environment_id, None)
             self._views[scope.environment_id] = view
             while len(self._views) > _KEPT:
-                self._views.pop(next(iter(self._views)))
+                oldest = next(iter(self._views))
+                del self._views[oldest]
+                self._loading.pop(oldest, None)
             return view
 
     async def _load(self, scope: Scope) -> EnvironmentView:

@@ -78,6 +78,9 @@ class Execute:
     _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
     _hot: dict[RunId, HotRun] = field(default_factory=dict)
     _users: dict[RunId, int] = field(default_factory=dict)
+    #: Octets of state of each run in memory, and their sum.
+    _weights: dict[RunId, int] = field(default_factory=dict)
+    _octets: int = 0
     _unsent: dict[ItemId, tuple[RunId, LeasedItem]] = field(default_factory=dict)
     #: Items a driver has in hand, how often (twice never, but a rescue may bring one back while the old driver ends).
     _held: Counter[ItemId] = field(default_factory=Counter)
@@ -90,7 +93,7 @@ class Execute:
     @property
     def room(self) -> int:
         """How many more items this worker may hold."""
-        return 0 if self.is_stopping else max(0, self.pace.limit - len(self._tasks))
+        return 0 if self.is_stopping else self.pace.room(len(self._tasks), self._octets)
 
     @property
     def in_flight(self) -> int:
@@ -136,25 +139,32 @@ class Execute:
             task.cancel()
         self._hot.clear()
         self._users.clear()
+        self._weights.clear()
+        self._octets = 0
 
     def doubt(self, run_id: RunId) -> None:
         """Somebody changed this run: a call of it that is not sent yet looks at its fence first (rule 16)."""
         self._doubted.update(item_id for item_id, (of, _) in self._unsent.items() if of == run_id)
 
     async def drain(self, timeout_s: float) -> None:
-        """Wait for the calls in flight to end; what is not sent yet is handed back, what does not end is given up."""
+        """Wait for the calls in flight to end; what is not sent yet is handed back."""
         if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=timeout_s)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late, timeout=1)
+            await asyncio.wait(self._tasks, timeout=timeout_s)
+
+    async def give_up(self) -> None:
+        """End the calls that are still in flight; their items are handed back by whoever stops the worker."""
+        late = list(self._tasks)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=1)
 
     def _spawn(self, hot: HotRun, item: LeasedItem, leased_at: float) -> None:
         run_id = hot.run.id
         self._held[item.id] += 1
         hot = self._hot.setdefault(run_id, hot)
         self._users[run_id] = self._users.get(run_id, 0) + 1
+        self._weigh(hot)
         task = asyncio.create_task(self._drive(hot, item, leased_at))
         self._tasks.add(task)
         task.add_done_callback(lambda t: self._ended(t, run_id))
@@ -165,11 +175,19 @@ class Execute:
         if left <= 0:
             self._users.pop(run_id, None)
             self._hot.pop(run_id, None)
+            self._octets -= self._weights.pop(run_id, 0)
         else:
             self._users[run_id] = left
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("driver failed; its item will be given back", exc_info=error, extra={"run_id": to_ulid(run_id)})
         self.on_room()
+
+    def _weigh(self, hot: HotRun) -> None:
+        """Note what a run in memory weighs now."""
+        run_id, octets = hot.run.id, hot.run.state_bytes
+        if run_id in self._users:
+            self._octets += octets - self._weights.get(run_id, 0)
+            self._weights[run_id] = octets
 
     async def _drive(self, hot: HotRun, item: LeasedItem, leased_at: float) -> None:
         began = time.monotonic()
@@ -186,6 +204,7 @@ class Execute:
                     decision = await self.committer.submit(
                         hot, happening, todo, told=told, room=self._room_for(began, calls), heard_at=heard_at
                     )
+                self._weigh(hot)
                 done, todo = todo, None
                 if decision.is_won and decision.successors:
                     todo = decision.successors[0]
@@ -221,6 +240,10 @@ class Execute:
         if item.kind in TIMERS:
             return TimerDue(item.key), None, None
         if item.redeliveries >= _POISON:
+            log.error(
+                "a call took its worker down too often; its run fails",
+                extra={"run_id": to_ulid(hot.run.id), "item_id": str(item.id), "code": "poison_work"},
+            )
             return Poisoned(item.key), None, None
         self._unsent[item.id] = (hot.run.id, item)
         try:
