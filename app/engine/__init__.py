@@ -18,7 +18,7 @@
      │                                                                             events, inbox
      └─► successor leased to the same worker: back to 4 … until FinishRun, whose event enters the inbox: back to 2
 
-Beside it: `engine.py` runs the loops of a worker, `catalogue.py` is what a process knows of functions, `hot.py` a run in
+Beside it: `engine.py` runs the loops of a worker, `catalogue.py` is what a process knows of functions, `breaker.py` which apps are not called for a while, `hot.py` a run in
 memory, `waits.py` finds the waits an event ends, `lifecycle.py` writes our own events, `sync.py` learns an app's
 functions, `crons.py` answers the due times of schedules, `keepers/` put right what a crash left.
 

@@ -209,6 +209,10 @@ class Ingest:
             behind, self._queue = self._queue, deque()
             self._refuse(behind, _unavailable("The database does not answer; nothing was stored."))
             return
+        except (asyncpg.LockNotAvailableError, asyncpg.QueryCanceledError):
+            # It took too long. Each alone would take as long again, one after the other, while more come.
+            self._refuse(requests, _unavailable("The database does not answer in time; nothing was stored."))
+            return
         except asyncpg.PostgresError:
             if len(requests) > 1:
                 for request in requests:
