@@ -116,6 +116,8 @@ class Settings:
     """How long a worker's leases live without renewal, 3 s to 1 h."""
     call_timeout: timedelta
     """How long one call to an app may last, 1 s to 2 h."""
+    stop_within: timedelta
+    """How long a worker may take from the wish to stop to its end, 8 s to 2 h; calls in flight get most of it."""
     log_format: LogFormat
     log_level: str
     """`debug`, `info`, `warning` or `error`."""
@@ -174,6 +176,7 @@ KNOWN: tuple[Known, ...] = (
     Known("STEPWELL_MAX_CALLS", "a whole number from 1 to 10000", "256"),
     Known("STEPWELL_LEASE_SECONDS", "a whole number of seconds from 3 to 3600", "30"),
     Known("STEPWELL_CALL_TIMEOUT_SECONDS", "a whole number of seconds from 1 to 7200", "7200"),
+    Known("STEPWELL_STOP_SECONDS", "a whole number of seconds from 8 to 7200", "28; 15 in dev and up"),
     Known("STEPWELL_LOG_FORMAT", "one of json, console", "console in dev, else json"),
     Known("STEPWELL_LOG_LEVEL", "one of debug, info, warning, error", "info"),
     Known("STEPWELL_APP_URLS", "http:// or https:// addresses with commas between them (dev)", "none"),
@@ -229,6 +232,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         max_calls=reader.number("STEPWELL_MAX_CALLS", 256, 1, 10_000),
         lease=timedelta(seconds=reader.number("STEPWELL_LEASE_SECONDS", 30, 3, 3600)),
         call_timeout=timedelta(seconds=reader.number("STEPWELL_CALL_TIMEOUT_SECONDS", 7200, 1, 7200)),
+        stop_within=timedelta(seconds=reader.number("STEPWELL_STOP_SECONDS", 28, 8, 7200)),
         log_format=LogFormat(
             reader.choice("STEPWELL_LOG_FORMAT", ["json", "console"], LogFormat.CONSOLE if dev else LogFormat.JSON)
         ),

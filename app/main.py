@@ -26,8 +26,6 @@ from app.adapters.redis import Bell
 from app.adapters.sealing import Sealer
 from app.config import Mode, Settings, load
 from app.domain.addresses import gate_around
-from app.domain.limits import PLANS
-from app.domain.scope import Scope
 from app.engine.catalogue import Catalogue
 from app.engine.changes import Changes
 from app.engine.clock import DatabaseClock
@@ -45,6 +43,7 @@ from app.web.assets import Assets, serve_asset
 from app.web.guards import DEPENDENCIES
 from app.web.headers import Headers
 from app.web.live import Signals, listening
+from app.web.load import Load
 from app.web.pages import (
     apps,
     auth,
@@ -72,6 +71,8 @@ from app.web.site import Site, provide_site
 from app.web.templates import template_config
 
 INGEST_CONNECTIONS, PAGE_CONNECTIONS, OPERATIONS_CONNECTIONS = 4, 6, 2
+POOL_WAIT_S = 2.0
+"""Seconds anybody waits for a free connection of these (L15); then the answer is 503."""
 
 ROUTERS: tuple[ControllerRouterHandler, ...] = (
     # Probes.
@@ -137,10 +138,13 @@ def create_app(settings: Settings | None = None, *, routers: Sequence[Controller
     application.state.openapi = openapi.text(application)
     application.state.app_calls = AppCalls(site.ingest, site.outgoing, site.signing_keys.of, site.server_kind)
     application.state.settings = settings
+    bodies = Load()
+    application.state.bodies = bodies
     # Around everything, so that answers to unknown paths have the headers too.
     headed = Headers(application.asgi_handler, is_dev=site.is_dev, is_https=site.is_https)
     application.asgi_handler = _with_events(
-        headed, EventsDoor(site.events, site.event_keys, site.branches, site.server_kind, _max_event_bytes)
+        bodies.bounded(headed),
+        EventsDoor(site.events, site.event_keys, site.branches, site.plans, site.server_kind, bodies),
     )
     return application
 
@@ -155,11 +159,6 @@ def _with_events(rest: ASGIApp, door: EventsDoor) -> ASGIApp:
             await rest(scope, receive, send)
 
     return handle
-
-
-def _max_event_bytes(_scope: Scope) -> int:
-    """What one event may have; every tenant of a self-hosted server is on the one plan without limits of its own."""
-    return PLANS["self_hosted"].event_bytes
 
 
 def make_site(settings: Settings) -> Site:
@@ -177,7 +176,8 @@ def make_site(settings: Settings) -> Site:
     async def open_pages() -> Pool:
         return await open_page_pool(settings.database_url, size=PAGE_CONNECTIONS)
 
-    ingest, pages = LatePool(open_ingest), LatePool(open_pages)
+    ingest = LatePool(open_ingest, longest_wait=POOL_WAIT_S)
+    pages = LatePool(open_pages, longest_wait=POOL_WAIT_S)
     operations = LatePool(lambda: open_engine_pool(settings.database_url, size=OPERATIONS_CONNECTIONS))
     clock = DatabaseClock()
     bell = Bell(settings.redis_url)

@@ -35,8 +35,10 @@ log = logging.getLogger(__name__)
 
 #: Connections of a worker (architecture 6, row "pools").
 _ENGINE_CONNECTIONS, _COLD_CONNECTIONS = 4, 3
-#: Seconds calls in flight may still take after a stop was asked for (F5: 30 s in all).
-_GRACE_S = 25.0
+#: Seconds of a stop that are kept for handing back what is left, and for closing connections; calls in flight get the rest.
+HAND_BACK_S, CLOSE_S = 4.0, 3.0
+#: Seconds; the longest pause of calls to an app that does not answer. On a laptop somebody waits for it.
+_DEV_HOLD_S = 5.0
 
 
 async def run(settings: Settings) -> None:
@@ -76,6 +78,7 @@ async def run(settings: Settings) -> None:
             is_signed=not is_dev,
             retry_delay=settings.retry_delay,
             retention=settings.retention,
+            **({"longest_hold_s": _DEV_HOLD_S} if is_dev else {}),
         ),
         sealer,
     )
@@ -102,15 +105,22 @@ async def run(settings: Settings) -> None:
     log.info("worker stops", extra={"in_flight": engine.execute.in_flight})
     arq.cancel()
     mail.cancel()
-    await engine.stop(_GRACE_S)
-    await asyncio.gather(arq, mail, return_exceptions=True)
-    await vitals.stop()
-    if settings.otlp_endpoint:
-        await spans.stop()
-    await caller.close()
-    await bell.close()
-    await cold.stop()
-    await pool.stop()
+    await engine.stop(calls_may_take(settings), HAND_BACK_S)
+    try:
+        async with asyncio.timeout(CLOSE_S):
+            await asyncio.gather(arq, mail, return_exceptions=True)
+            await vitals.stop()
+            if settings.otlp_endpoint:
+                await spans.stop()
+            await caller.close()
+            await asyncio.gather(bell.close(), cold.stop(), pool.stop())
+    except TimeoutError:
+        log.warning("connections are left to their end; everything is handed back")
+
+
+def calls_may_take(settings: Settings) -> float:
+    """Give the seconds calls in flight may still take after a stop was asked for (F5)."""
+    return max(0.0, settings.stop_within.total_seconds() - HAND_BACK_S - CLOSE_S)
 
 
 def main() -> None:

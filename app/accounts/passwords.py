@@ -16,12 +16,14 @@ from typing import TypeVar
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 
-from app.domain.errors import Refused
+from app.domain.errors import Outside, Refused
 
 T = TypeVar("T")
 
 SHORTEST, LONGEST = 12, 128
 """Characters of a password, after Unicode normalisation."""
+MOST_WAITING = 100
+"""Passwords that may be looked at or wait for it; two at once take about eight seconds for so many."""
 _LEAST_KIB, _LEAST_ROUNDS = 19 * 1024, 2
 
 
@@ -48,6 +50,7 @@ class Passwords:
         if memory_kib < _LEAST_KIB or rounds < _LEAST_ROUNDS:
             raise ValueError(f"argon2id needs at least {_LEAST_KIB} KiB and {_LEAST_ROUNDS} rounds")
         self._hasher = PasswordHash((Argon2Hasher(time_cost=rounds, memory_cost=memory_kib, parallelism=1),))
+        self._waiting = 0
         self._threads = ThreadPoolExecutor(max_workers=at_once, thread_name_prefix="passwords")
         # A well-formed hash of no password, with our parameters: verifying against it costs what a real one costs.
         salt, digest = (b64encode(bytes(n)).decode().rstrip("=") for n in (16, 32))
@@ -71,7 +74,13 @@ class Passwords:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _in_thread(self, work: "functools.partial[T]") -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        if self._waiting >= MOST_WAITING:
+            raise Outside("Too many people sign in just now. Try again in a moment.", retryable=True, code="overloaded")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._waiting -= 1
 
 
 def check_password(password: str, *, email: str = "") -> None:

@@ -32,6 +32,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from multidict import CIMultiDict, istr
 from yarl import URL
 
+from app.adapters.answer_room import SMALL, AnswerRoom, Taken, this_call
 from app.domain.addresses import Gate, gate_host, gate_port, parse_address
 
 #: Limits of reliability-security L3 and L6. Seconds, bytes.
@@ -41,6 +42,8 @@ TLS_S = 15.0
 MAX_CALL_S = 7200.0
 MAX_BODY = 8 * 1024 * 1024
 MAX_URL = 4096
+#: Seconds a large answer may take to arrive once there is room for it.
+LARGE_S = 60.0
 MAX_REDIRECTS = 3
 #: Connections to one host and port at the same time. The engine's capacity is the real limit; this one keeps a single
 #: target from taking all file descriptors of a process.
@@ -51,6 +54,9 @@ IDLE_S = 4.0
 _RESOLVER_THREADS = 16
 #: How many names, and how many parsed URLs, are remembered.
 _REMEMBERED = 2048
+
+#: Until when (monotonic seconds of the performance counter), and octets of the body.
+_Limits = tuple[float, int]
 
 Kind = Literal[
     "app_unreachable",
@@ -124,11 +130,12 @@ class Blocked(OSError):
 class AiohttpCaller:
     """`Caller` on aiohttp; make one per process, inside the running loop.
 
-    `gate` is asked at every connect. `tls` replaces the trust of the system (tests).
+    `gate` is asked at every connect. `tls` replaces the trust of the system (tests). `room` bounds what large answers take.
     """
 
-    def __init__(self, gate: Gate, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, gate: Gate, *, tls: ssl.SSLContext | None = None, room: AnswerRoom | None = None) -> None:
         self._gate = gate
+        self._room = room or AnswerRoom()
         self._targets: dict[str, URL] = {}
         self._resolver = _Resolver(gate)
         self._session = aiohttp.ClientSession(
@@ -166,16 +173,16 @@ class AiohttpCaller:
         sent[_ACCEPT_ENCODING] = "identity"
         until = started + min(timeout_s, MAX_CALL_S)
         try:
-            for _ in range(MAX_REDIRECTS + 1):
-                left_s = until - time.perf_counter()
-                found = await self._once(method, target, sent, body, timeout_s=left_s, max_body=max_body)
-                if isinstance(found, URL):
-                    target = self._same_origin(target, found)
-                    continue
-                status, received, content = found
-                if "content-encoding" in received:
-                    content = _inflate(received["content-encoding"], content, max_body)
-                return Answer(status, received, content, (time.perf_counter() - started) * 1000)
+            with this_call() as taken:
+                for _ in range(MAX_REDIRECTS + 1):
+                    limits = (until, max_body)
+                    found = await self._once(method, target, sent, body, limits, taken)
+                    if isinstance(found, URL):
+                        target = self._same_origin(target, found)
+                        continue
+                    status, received, content = found
+                    content = await self._whole(target.authority, content, received, limits, taken)
+                    return Answer(status, received, content, (time.perf_counter() - started) * 1000)
         except aiohttp.ClientSSLError as error:
             raise CallFailed("app_tls_failed") from error
         except (aiohttp.ConnectionTimeoutError, aiohttp.ClientError, OSError) as error:
@@ -190,16 +197,23 @@ class AiohttpCaller:
         self._resolver.stop()
 
     async def _once(
-        self, method: str, target: URL, headers: CIMultiDict[str], body: bytes, *, timeout_s: float, max_body: int
+        self,
+        method: str,
+        target: URL,
+        headers: CIMultiDict[str],
+        body: bytes,
+        limits: _Limits,
+        taken: Taken,
     ) -> tuple[int, dict[str, str], bytes] | URL:
-        """One request: an answer, or where a 307 or 308 points to."""
+        """One request: an answer, or where a 307 or 308 points to. `limits`: until when, and octets of the body."""
+        timeout_s = limits[0] - time.perf_counter()
         if timeout_s <= 0:
             raise TimeoutError
-        limits = aiohttp.ClientTimeout(
+        patience = aiohttp.ClientTimeout(
             total=timeout_s, sock_connect=CONNECT_S if target.scheme == "http" else TLS_S, sock_read=None
         )
         response = await self._session.request(
-            method, target, headers=headers, data=body or None, timeout=limits, allow_redirects=False
+            method, target, headers=headers, data=body or None, timeout=patience, allow_redirects=False
         )
         try:
             status = response.status
@@ -213,11 +227,55 @@ class AiohttpCaller:
                     raise CallFailed("app_redirect_blocked") from error
             # latin-1 never fails and leaves nothing that UTF-8 could not store.
             received = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in response.raw_headers}
-            content = await _read(response.content, received.get("content-length"), max_body)
+            content = await self._read(target.authority, response.content, received, limits, taken)
             return status, received, content
         finally:
             # After a complete answer the connection is back in the pool already; otherwise this cuts it.
             response.close()
+
+    async def _read(
+        self, target: str, content: aiohttp.StreamReader, headers: Mapping[str, str], limits: _Limits, taken: Taken
+    ) -> bytes:
+        """The whole body, cut as soon as it exceeds what is allowed; a large one takes room before it is read on."""
+        until, max_body = limits
+        length = headers.get("content-length", "")
+        announced = int(length[:18]) if length.isdecimal() else None
+        if announced is not None and announced > max_body:
+            raise CallFailed("app_response_too_large")
+        piece = await content.readany()
+        if content.at_eof() and len(piece) <= max_body:
+            return piece
+        pieces, size = [piece], len(piece)
+        patience = asyncio.timeout(None)
+        async with patience:
+            while size <= max_body and not content.at_eof():
+                if size > SMALL and patience.when() is None:
+                    loop = asyncio.get_running_loop()
+                    patience.reschedule(loop.time() + until - time.perf_counter())
+                    # Room for what it is inflated to comes with it: nobody waits for room while having some.
+                    inflated = max_body if _is_packed(headers) else 0
+                    await self._room.take(target, (max_body if announced is None else announced) + inflated, taken)
+                    # Who drips must not keep the room from others.
+                    patience.reschedule(loop.time() + min(LARGE_S, until - time.perf_counter()))
+                piece = await content.readany()
+                pieces.append(piece)
+                size += len(piece)
+        if size > max_body:
+            raise CallFailed("app_response_too_large")
+        return b"".join(pieces)
+
+    async def _whole(
+        self, target: str, content: bytes, headers: Mapping[str, str], limits: _Limits, taken: Taken
+    ) -> bytes:
+        """What was read, inflated where it is packed; of the room only what it needs is kept."""
+        until, max_body = limits
+        if content and _is_packed(headers):
+            if not taken.of:
+                async with asyncio.timeout(until - time.perf_counter()):
+                    await self._room.take(target, max_body, taken)
+            content = _inflate(headers["content-encoding"], content, max_body)
+        taken.shrink(len(content) if len(content) > SMALL else 0)
+        return content
 
     def _parse(self, url: str) -> URL:
         target = parse_url(url, allow_plain=self._gate.allow_private)
@@ -260,6 +318,7 @@ def parse_url(url: str, *, allow_plain: bool) -> URL:
     return target
 
 
+_PACKED = ("gzip", "x-gzip", "deflate")
 _ACCEPT_ENCODING = istr("accept-encoding")
 
 
@@ -276,30 +335,13 @@ def _kind_of(error: Exception) -> Kind:
     return "app_unreachable"
 
 
-async def _read(content: aiohttp.StreamReader, length: str | None, max_body: int) -> bytes:
-    """The whole body, cut as soon as it exceeds `max_body` bytes."""
-    if length is not None and length.isdecimal() and (len(length) > 18 or int(length) > max_body):
-        raise CallFailed("app_response_too_large")
-    piece = await content.readany()
-    if content.at_eof():
-        if len(piece) > max_body:
-            raise CallFailed("app_response_too_large")
-        return piece
-    pieces, size = [piece], len(piece)
-    while size <= max_body:
-        piece = await content.readany()
-        if not piece and content.at_eof():
-            return b"".join(pieces)
-        pieces.append(piece)
-        size += len(piece)
-    raise CallFailed("app_response_too_large")
+def _is_packed(headers: Mapping[str, str]) -> bool:
+    return headers.get("content-encoding", "").strip().lower() in _PACKED
 
 
 def _inflate(encoding: str, body: bytes, max_body: int) -> bytes:
     """A body without its `gzip` or `deflate`; any other coding is handed on as it came, and read as no SDK's answer."""
     encoding = encoding.strip().lower()
-    if encoding not in ("gzip", "x-gzip", "deflate") or not body:
-        return body
     # `deflate` means zlib by the book, and the bare stream in some servers.
     for window in (zlib.MAX_WBITS | 32, -zlib.MAX_WBITS) if encoding == "deflate" else (zlib.MAX_WBITS | 16,):
         inflater = zlib.decompressobj(window)

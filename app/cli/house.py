@@ -35,8 +35,10 @@ PLACEHOLDERS = {
 
 WORKER_RANK, APP_RANK, WEB_RANK = 10, 15, 20
 """Order of a stop: workers end their calls first, which apps and web must outlive; the servers go last."""
-WORKER_GRACE, WEB_GRACE = 26.0, 4.0
-"""Seconds. A worker hands its calls back by itself before; the others end in an instant once the workers are gone."""
+WORKER_STOP = 15
+"""Seconds a worker takes to stop here unless `STEPWELL_STOP_SECONDS` says otherwise: it hands its calls back by itself."""
+WORKER_SPARE, WEB_GRACE = 1.0, 4.0
+"""Seconds beyond that until a worker is killed, and until the web process is. With the servers' grace it is 30 in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ def run_house(house: Opened, when_ready: Callable[[], None]) -> None:
 
 def start_processes(house: Opened) -> None:
     """Start the web process and the workers side by side."""
+    stop_within = house.environ.get("STEPWELL_STOP_SECONDS", "").strip() or str(WORKER_STOP)
     house.supervisor.start(
         ChildSpec("web", child_command("app.cli", "web"), house.environ, stop_rank=WEB_RANK, grace=WEB_GRACE)
     )
@@ -136,9 +139,9 @@ def start_processes(house: Opened) -> None:
             ChildSpec(
                 name,
                 child_command("workers.main"),
-                {**house.environ, "STEPWELL_WORKER_NAME": name},
+                {**house.environ, "STEPWELL_WORKER_NAME": name, "STEPWELL_STOP_SECONDS": stop_within},
                 stop_rank=WORKER_RANK,
-                grace=WORKER_GRACE,
+                grace=float(stop_within) + WORKER_SPARE,
             )
         )
 

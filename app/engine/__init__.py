@@ -18,9 +18,10 @@
      │                                                                             events, inbox
      └─► successor leased to the same worker: back to 4 … until FinishRun, whose event enters the inbox: back to 2
 
-Beside it: `engine.py` runs the loops of a worker, `catalogue.py` is what a process knows of functions, `hot.py` a run in
-memory, `waits.py` finds the waits an event ends, `lifecycle.py` writes our own events, `sync.py` learns an app's
-functions, `crons.py` answers the due times of schedules, `keepers/` put right what a crash left.
+Beside it: `engine.py` runs the loops of a worker, `catalogue.py` is what a process knows of functions, `breaker.py` which
+apps are not called for a while, `hot.py` a run in memory, `waits.py` finds the waits an event ends, `lifecycle.py` writes
+our own events, `sync.py` learns an app's functions, `crons.py` answers the due times of schedules, `keepers/` put right
+what a crash left.
 
 The rules that make this safe are in docs/adr/0002-the-hot-path.md; each has a pause point and a race test.
 """

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from app.domain.backoff import read_backoff
@@ -42,6 +43,8 @@ class KnownFunction:
     gates: Gates | None = None
     #: Its app is archived: it is not started any more, and its runs go on.
     is_archived: bool = False
+    #: When its app was synced last.
+    synced_at: datetime | None = None
 
     @property
     def id(self) -> FunctionId:
@@ -94,7 +97,9 @@ class Catalogue:
             self._views.pop(scope.environment_id, None)
             self._views[scope.environment_id] = view
             while len(self._views) > _KEPT:
-                self._views.pop(next(iter(self._views)))
+                oldest = next(iter(self._views))
+                del self._views[oldest]
+                self._loading.pop(oldest, None)
             return view
 
     async def _load(self, scope: Scope) -> EnvironmentView:
@@ -147,4 +152,6 @@ def known_function(row: Any, plan: PlanLimits) -> KnownFunction:
         own_backoff=read_backoff(row["own_backoff"]),
     )
     flow = flow_of(function.id, function, function.priority, plan)
-    return KnownFunction(function, lane_of(function.id), flow, gates_of(function), row["archived_at"] is not None)
+    return KnownFunction(
+        function, lane_of(function.id), flow, gates_of(function), row["archived_at"] is not None, row["synced_at"]
+    )

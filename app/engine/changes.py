@@ -7,6 +7,7 @@ for alone, so that no transaction ever waits for two.
 """
 
 import asyncio
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import Any
 
 import asyncpg
 
+from app.domain.errors import Outside
 from app.domain.ids import ItemId, RunId
 from app.domain.run.happenings import Happening
 from app.domain.scope import Scope
@@ -30,6 +32,9 @@ from app.store.named import fetch, named
 
 _WRITERS = 2
 _BATCH = 64
+#: Requests that may wait for their commit; and seconds the oldest may have waited for another one to be taken.
+MOST_WAITING = 1_000
+STALLED_S = 10.0
 
 Wanted = Callable[[HotRun], Happening | None]
 
@@ -50,6 +55,11 @@ class Changes:
     pool: Pool
     clock: DatabaseClock
     retry_delay: timedelta | None = None
+    #: A clock in seconds that never goes back.
+    now: Callable[[], float] = time.monotonic
+    #: Requests without an answer, in the order they came, with the time they did.
+    _waiting: dict[int, float] = field(default_factory=dict)
+    _asked: int = 0
     _queue: deque[_Asked] = field(default_factory=deque)
     _open: set[RunId] = field(default_factory=set)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
@@ -70,7 +80,27 @@ class Changes:
     async def change(
         self, run_id: RunId, happening: Wanted, *, scope: Scope, item: tuple[ItemId, int | None] | None = None
     ) -> Entry:
-        """Move one run; the same promises and exceptions as `transition.change_run`."""
+        """Move one run; the same promises and exceptions as `transition.change_run`.
+
+        Raises Outside (`storage_unavailable`) at once while too much waits for the database already.
+        """
+        if self._waiting:
+            is_stalled = self.now() - next(iter(self._waiting.values())) > STALLED_S
+            if is_stalled or len(self._waiting) >= MOST_WAITING:
+                raise Outside(
+                    "The database does not keep up; nothing was stored.", retryable=True, code="storage_unavailable"
+                )
+        self._asked += 1
+        number = self._asked
+        self._waiting[number] = self.now()
+        try:
+            return await self._change(run_id, happening, scope, item)
+        finally:
+            del self._waiting[number]
+
+    async def _change(
+        self, run_id: RunId, happening: Wanted, scope: Scope, item: tuple[ItemId, int | None] | None
+    ) -> Entry:
         asked = _Asked(run_id, happening, scope, item, asyncio.get_running_loop().create_future())
         self._queue.append(asked)
         self._wake.set()

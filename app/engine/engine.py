@@ -32,6 +32,7 @@ from app.domain.run.effects import OpenPause
 from app.domain.run.happenings import Happening
 from app.engine import bulk, pause_points
 from app.engine.apply import Entry
+from app.engine.breaker import LONGEST_PAUSE_S, Breaker
 from app.engine.catalogue import Catalogue
 from app.engine.clock import DatabaseClock
 from app.engine.dispatch import Dispatch
@@ -51,6 +52,8 @@ log = logging.getLogger(__name__)
 
 #: The longest a worker waits without looking (rule 17: a lost hint costs a second).
 _LONGEST_WAIT_S = 1.0
+#: Lanes remembered to be looked at next; a hint too many costs a second (rule 17).
+_MOST_HINTS = 4_096
 #: When a worker that holds all it may looks whether it may hold more.
 _RISING_S = 0.05
 #: First items react may lease to this worker in one round; the rest is for anyone.
@@ -98,6 +101,8 @@ class EngineSettings:
     housekeeping_s: float = 600.0
     #: An item the rows say we hold and we do not is given back when it is this old; longer than any statement may take.
     forgotten_s: float = 15.0
+    #: The longest pause of calls to an app that does not answer.
+    longest_hold_s: float = LONGEST_PAUSE_S
 
 
 @dataclass(slots=True)
@@ -148,6 +153,7 @@ class Engine:
             s.max_calls,
             s.retry_delay,
             on_room=self._wake.set,
+            breaker=Breaker(longest_s=s.longest_hold_s),
         )
         self.react = React(self.pool, self.catalogue, self.clock, self.worker_id, self.resume, s.retry_delay)
 
@@ -168,7 +174,7 @@ class Engine:
 
     def wake(self, lanes: list[UUID] | None = None) -> None:
         """Look for work now, in these lanes whatever their clock says."""
-        if lanes:
+        if lanes and len(self._hints) < _MOST_HINTS:
             self._hints.update(lanes)
         self._wake.set()
 
@@ -176,24 +182,33 @@ class Engine:
         """Look for bulk actions now."""
         self._bulk_asked.set()
 
-    async def stop(self, grace_s: float = 25.0) -> None:
-        """Stop leasing, hand back what was not called, let calls end, hand back the rest. Costs no counted attempt (F5)."""
+    async def stop(self, grace_s: float = 25.0, hand_back_s: float = 4.0) -> None:
+        """Stop leasing, hand back what was not called, let calls end, hand back the rest. Costs no counted attempt (F5).
+
+        Calls get `grace_s`, handing back `hand_back_s`; what a database that does not answer keeps longer is left to the
+        end of the lease.
+        """
         self._is_stopping = True
         self.execute.is_stopping = True
         for task in self._tasks:
             if task.get_name() in {"bell", "work", "keepers", "house", "waits", "changes", "bulk"}:
                 task.cancel()
         await self.execute.drain(grace_s)
+        try:
+            async with asyncio.timeout(hand_back_s):
+                await self._hand_back()
+        except UNREACHABLE:
+            log.warning("could not leave the list of workers; the lease will run out")
+
+    async def _hand_back(self) -> None:
+        await self.execute.give_up()
         await self.committer.stop()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        try:
-            async with self.cold_pool.acquire(timeout=2) as connection:
-                await fetch(connection, named("workers", "release_all"), worker=self.worker_id)
-                await fetch(connection, named("workers", "leave"), id=self.worker_id)
-        except UNREACHABLE:
-            log.warning("could not leave the list of workers; the lease will run out")
+        async with self.cold_pool.acquire(timeout=2) as connection:
+            await fetch(connection, named("workers", "release_all"), worker=self.worker_id)
+            await fetch(connection, named("workers", "leave"), id=self.worker_id)
 
     async def keep_once(self) -> None:
         """What the keepers do every second."""
@@ -320,7 +335,7 @@ class Engine:
         """The bell wakes the engine directly; arq is not in between."""
         while True:
             for raw in await self.bell.wait(_LONGEST_WAIT_S):
-                if len(raw) == 16:
+                if len(raw) == 16 and len(self._hints) < _MOST_HINTS:
                     self._hints.add(UUID(bytes=raw))
             self._wake.set()
 
@@ -378,7 +393,8 @@ class Engine:
         if reacted.events or leased:
             return 0.0
         if room <= 0:
-            self._hints |= hints
+            if len(self._hints) < _MOST_HINTS:
+                self._hints |= hints
             return _RISING_S if self.execute.pace.is_rising else _LONGEST_WAIT_S
         return await self._until_due()
 

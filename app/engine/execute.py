@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from app.adapters.answer_room import until_committed
 from app.adapters.http import Answer
 from app.domain.ids import ItemId, RunId, derive_item_id, to_ulid
 from app.domain.protocol.reply import Failed, Finished, Ops, Reply
@@ -27,6 +28,7 @@ from app.domain.run.keys import START
 from app.domain.run.state import DEADLINES, TIMERS, ItemKind, RunStatus
 from app.engine import pause_points
 from app.engine.apply import Told
+from app.engine.breaker import Breaker, Permit
 from app.engine.catalogue import Catalogue, EnvironmentView, KnownFunction
 from app.engine.clock import DatabaseClock
 from app.engine.dispatch import Called, Dispatch
@@ -50,6 +52,8 @@ _STALE_S = 1.0
 _KEPT_BODY = 2048
 _KEPT_HEADERS = 24
 _KEPT_VALUE = 256
+#: How a call ends that did not reach its app, or got no answer of it.
+_SILENT = frozenset({"app_unreachable", "app_tls_failed", "app_timeout"})
 #: An item that lost this many workers is set aside (F17).
 _POISON = 3
 
@@ -70,10 +74,14 @@ class Execute:
     #: Whether other due work was seen waiting for room in the last round.
     is_crowded: bool = False
     on_room: Callable[[], None] = lambda: None
+    breaker: Breaker = field(default_factory=Breaker)
     pace: Pace = field(init=False)
     _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
     _hot: dict[RunId, HotRun] = field(default_factory=dict)
     _users: dict[RunId, int] = field(default_factory=dict)
+    #: Octets of state of each run in memory, and their sum.
+    _weights: dict[RunId, int] = field(default_factory=dict)
+    _octets: int = 0
     _unsent: dict[ItemId, tuple[RunId, LeasedItem]] = field(default_factory=dict)
     #: Items a driver has in hand, how often (twice never, but a rescue may bring one back while the old driver ends).
     _held: Counter[ItemId] = field(default_factory=Counter)
@@ -86,7 +94,7 @@ class Execute:
     @property
     def room(self) -> int:
         """How many more items this worker may hold."""
-        return 0 if self.is_stopping else max(0, self.pace.limit - len(self._tasks))
+        return 0 if self.is_stopping else self.pace.room(len(self._tasks), self._octets)
 
     @property
     def in_flight(self) -> int:
@@ -132,25 +140,32 @@ class Execute:
             task.cancel()
         self._hot.clear()
         self._users.clear()
+        self._weights.clear()
+        self._octets = 0
 
     def doubt(self, run_id: RunId) -> None:
         """Somebody changed this run: a call of it that is not sent yet looks at its fence first (rule 16)."""
         self._doubted.update(item_id for item_id, (of, _) in self._unsent.items() if of == run_id)
 
     async def drain(self, timeout_s: float) -> None:
-        """Wait for the calls in flight to end; what is not sent yet is handed back, what does not end is given up."""
+        """Wait for the calls in flight to end; what is not sent yet is handed back."""
         if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=timeout_s)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late, timeout=1)
+            await asyncio.wait(self._tasks, timeout=timeout_s)
+
+    async def give_up(self) -> None:
+        """End the calls that are still in flight; their items are handed back by whoever stops the worker."""
+        late = list(self._tasks)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=1)
 
     def _spawn(self, hot: HotRun, item: LeasedItem, leased_at: float) -> None:
         run_id = hot.run.id
         self._held[item.id] += 1
         hot = self._hot.setdefault(run_id, hot)
         self._users[run_id] = self._users.get(run_id, 0) + 1
+        self._weigh(hot)
         task = asyncio.create_task(self._drive(hot, item, leased_at))
         self._tasks.add(task)
         task.add_done_callback(lambda t: self._ended(t, hot))
@@ -162,6 +177,7 @@ class Execute:
         if left <= 0:
             self._users.pop(run_id, None)
             self._hot.pop(run_id, None)
+            self._octets -= self._weights.pop(run_id, 0)
         else:
             self._users[run_id] = left
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -172,6 +188,13 @@ class Execute:
             )
         self.on_room()
 
+    def _weigh(self, hot: HotRun) -> None:
+        """Note what a run in memory weighs now."""
+        run_id, octets = hot.run.id, hot.run.state_bytes
+        if run_id in self._users:
+            self._octets += octets - self._weights.get(run_id, 0)
+            self._weights[run_id] = octets
+
     async def _drive(self, hot: HotRun, item: LeasedItem, leased_at: float) -> None:
         about(run_id=to_ulid(hot.run.id), environment_id=str(hot.facts.scope.environment_id))
         began = time.monotonic()
@@ -179,14 +202,16 @@ class Execute:
         todo: LeasedItem | None = item
         try:
             while todo is not None:
-                happening, told, heard_at = await self._happening(hot, todo, leased_at)
-                if happening is None:
-                    return
-                calls += 1
-                leased_at = time.monotonic()
-                decision = await self.committer.submit(
-                    hot, happening, todo, told=told, room=self._room_for(began, calls), heard_at=heard_at
-                )
+                with until_committed():
+                    happening, told, heard_at = await self._happening(hot, todo, leased_at)
+                    if happening is None:
+                        return
+                    calls += 1
+                    leased_at = time.monotonic()
+                    decision = await self.committer.submit(
+                        hot, happening, todo, told=told, room=self._room_for(began, calls), heard_at=heard_at
+                    )
+                self._weigh(hot)
                 done, todo = todo, None
                 if decision.is_won and decision.successors:
                     todo = decision.successors[0]
@@ -222,6 +247,10 @@ class Execute:
         if item.kind in TIMERS:
             return TimerDue(item.key), None, None
         if item.redeliveries >= _POISON:
+            log.error(
+                "a call took its worker down too often; its run fails",
+                extra={"run_id": to_ulid(hot.run.id), "item_id": str(item.id), "code": "poison_work"},
+            )
             return Poisoned(item.key), None, None
         self._unsent[item.id] = (hot.run.id, item)
         try:
@@ -245,11 +274,18 @@ class Execute:
             return DeadlineDue(item.key, ItemKind.START_TIMEOUT, is_calling=False), None, None
         if item.kind is ItemKind.GATEWAY:
             return *(await self.gateway.perform(hot, item)), None
+        permit = Permit()
+        if known is not None:
+            permit = self.breaker.ask(known.function.app_id, known.synced_at)
+            if permit.wait_s > 0:
+                await self._hold_back(item, permit.wait_s)
+                return None, None, None
         started_at = self.clock.now()
-        called = await self._call(hot, item, view)
+        called = await self._call(hot, item, view, permit)
         heard_at = hot.heard(self.clock.now())
         await pause_points.reached("call.after", [hot.run.id])
-        queued_ms = (started_at - item.due_at) / timedelta(milliseconds=1) if item.due_at else 0.0
+        due_at = item.held_due or item.due_at
+        queued_ms = (started_at - due_at) / timedelta(milliseconds=1) if due_at else 0.0
         told = Told(
             "call",
             _reported_step(item, called.reply),
@@ -267,7 +303,7 @@ class Execute:
                 connection, named("workers", "release"), item_ids=[i.id for i in items], fences=[i.fence for i in items]
             )
 
-    async def _call(self, hot: HotRun, item: LeasedItem, view: EnvironmentView) -> Called:
+    async def _call(self, hot: HotRun, item: LeasedItem, view: EnvironmentView, permit: Permit) -> Called:
         known = view.functions.get(hot.facts.function_id)
         if known is None:
             error = {
@@ -277,7 +313,28 @@ class Execute:
             }
             reply = Failed(msgspec.json.encode(error), "function_removed", no_retry=True, is_fatal=True)
             return Called(reply, 0, 0.0, "")
-        return await self.dispatch.call(hot, item, known, view.signing_keys)
+        app_id = known.function.app_id
+        try:
+            called = await self.dispatch.call(hot, item, known, view.signing_keys)
+        except BaseException:
+            self.breaker.gave_up(app_id, permit)
+            raise
+        if called.answer is not None or _code_of(called.reply) in _SILENT:
+            self.breaker.heard(app_id, permit, is_answer=called.answer is not None, synced_at=known.synced_at)
+        else:
+            self.breaker.gave_up(app_id, permit)
+        return called
+
+    async def _hold_back(self, item: LeasedItem, wait_s: float) -> None:
+        """Put an item aside whose app is not called just now. No attempt and no redelivery is counted (F14)."""
+        async with self.pool.acquire(timeout=10) as connection:
+            await fetch(
+                connection,
+                named("workers", "hold_back"),
+                item=item.id,
+                fence=item.fence,
+                wait=timedelta(seconds=wait_s),
+            )
 
     def _is_stopped(self, known: KnownFunction) -> bool:
         """Whether the function is paused, or held for a time."""
@@ -311,6 +368,10 @@ class Execute:
         async with self.pool.acquire(timeout=10) as connection:
             rows = await fetch(connection, named("workers", "fence"), item=item.id)
         return bool(rows) and rows[0]["fence"] == item.fence
+
+
+def _code_of(reply: Reply) -> str:
+    return reply.code if isinstance(reply, Failed) else ""
 
 
 def _reported_step(item: LeasedItem, reply: Reply) -> str | None:
@@ -350,6 +411,7 @@ def _detail(item: LeasedItem, called: Called, queued_ms: float) -> bytes:
             "sdk": reply.sdk,
             "redeliveries": item.redeliveries,
             "queued_ms": round(queued_ms, 1),
+            **({"held_back": True} if item.held_due is not None else {}),
             "request_id": called.request_id,
             **told,
         }

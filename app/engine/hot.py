@@ -50,6 +50,8 @@ class LeasedItem:
     redeliveries: int = 0
     #: When it came due, for the queue time people see.
     due_at: datetime | None = None
+    #: When it came due at first, if it was put aside since because its app did not answer.
+    held_due: datetime | None = None
 
 
 @dataclass(slots=True)

@@ -2,16 +2,20 @@
 
 An app that takes seconds costs the worker nothing while it thinks, so hundreds of calls may be open. An app that answers at
 once makes the worker itself the bottleneck: then every further open call only waits in line with the others, and so does
-the event of whoever comes next. The time of one pass of the event loop tells the two apart. Counts only; what is leased and for
-whom is decided in `queue.py`.
+the event of whoever comes next. The time of one pass of the event loop tells the two apart. Runs with much state are held in
+smaller numbers: what is in memory has a bound in octets, too. Counts only; what is leased and for whom is decided in `queue.py`.
 """
 
 from dataclasses import dataclass, field
+
+from app.domain.limits import MIB
 
 #: Seconds a pass of the loop may take before fewer items are held; a step takes about five passes.
 _LONG_PASS_S = 0.008
 #: Never fewer: the batches of the group commit are made of them.
 _LEAST = 24
+#: Octets of state of the runs in memory beyond which no further run is taken.
+MOST_OCTETS = 256 * MIB
 #: How fast the number falls and rises, per round.
 _FALL, _RISE, _RISE_BY = 0.9, 1.1, 2
 #: Weight of the newest pass in the average.
@@ -38,6 +42,13 @@ class Pace:
             self.limit = max(_LEAST, int(min(self.limit, held) * _FALL))
         elif held >= self.limit:
             self.limit = min(self.most, int(self.limit * _RISE) + _RISE_BY)
+
+    def room(self, held: int, octets: int) -> int:
+        """How many more items may be held, of which `held` have `octets` of state: the next ones are taken for such as these."""
+        left = self.limit - held
+        if held and octets:
+            left = min(left, (MOST_OCTETS - octets) * held // octets)
+        return max(0, left)
 
     @property
     def is_rising(self) -> bool:

@@ -189,5 +189,6 @@ def _leased(row: Any) -> Leased:
             LeaseId(row["lease_id"]),
             row["redeliveries"],
             row["due_at"],
+            row["held_due"],
         ),
     )

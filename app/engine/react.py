@@ -23,6 +23,7 @@ from app import telemetry
 from app.domain.errors import Outside
 from app.domain.event import INVOKED
 from app.domain.ids import FunctionId, RunId, WorkerId
+from app.domain.limits import MIB
 from app.domain.run.happenings import Happening
 from app.domain.scope import Scope
 from app.engine import pause_points
@@ -41,6 +42,8 @@ log = logging.getLogger(__name__)
 
 #: Events claimed in one transaction.
 BATCH = 200
+#: Octets of their payloads that are meant to be in memory at once: after a claim with more, the next is smaller.
+_MOST_OCTETS = 32 * MIB
 #: Pairs of environment and name that share the room of one claim.
 TURNS = 64
 #: Seconds an event stays aside that could not be reacted to: because a run it resumes was busy, or for reasons unknown.
@@ -73,6 +76,8 @@ class React:
     resume: Callable[[RunId, Happening], Awaitable[None]]
     retry_delay: timedelta | None = None
     _most: int = BATCH
+    #: Events of the size of the last claim's that fit into memory.
+    _fits: int = BATCH
     #: Events that are left in the inbox for now, and until when (monotonic).
     _aside: dict[UUID, float] = field(default_factory=dict)
     #: The pair of environment and name that was served last, where the next claim goes on.
@@ -103,7 +108,7 @@ class React:
                 self._leave_aside(claimed[0], _BUSY_S if is_busy else _BROKEN_S)
             self._most = max(1, len(claimed) // 2)
             return Reacted(len(claimed))
-        self._most = min(BATCH, self._most * 2)
+        self._most = min(BATCH, self._most * 2, self._fits)
         return out
 
     def _leave_aside(self, event_id: UUID, seconds: float) -> None:
@@ -133,6 +138,8 @@ class React:
             self._served = (last["environment_id"], last["name"])
             claimed += [row["event_id"] for row in rows]
             out.events = len(rows)
+            octets = sum(len(row["payload"]) for row in rows)
+            self._fits = BATCH if octets <= _MOST_OCTETS else max(1, len(rows) * _MOST_OCTETS // octets)
             now = rows[0]["now"]
             self.clock.saw(now)
             await pause_points.reached("react.claimed", [r["event_id"] for r in rows])

@@ -62,6 +62,8 @@ from app.store.named import fetch, named
 #: How much later a run starts that came while the environment's backlog was full.
 _BACKLOG_DELAY = timedelta(minutes=1)
 _BACKLOG_COUNTED = timedelta(seconds=5)
+#: Environments whose count is remembered.
+_BACKLOGS_KEPT = 10_000
 _DUPLICATE_CHILD = "the invoked function was started with this event id before; an id starts it once in 24 hours"
 #: Gates whose timer came due, taken in one transaction.
 _DUE = 50
@@ -371,6 +373,8 @@ class Schedule:
         if known is None or now - known[0] > _BACKLOG_COUNTED:
             rows = await fetch(connection, named("flow", "backlog"), environment=scope.environment_id, most=most)
             known = (now, rows[0]["count"] >= most)
+            if len(self._backlogs) >= _BACKLOGS_KEPT:
+                self._backlogs.clear()
             self._backlogs[scope.environment_id] = known
         return known[1]
 

@@ -136,6 +136,9 @@ async def register(
             and _is_well(known_app[0], registration)
         ):
             await fetch(connection, named("sync", "forget_unchanged"), environment=scope.environment_id, app=app_id)
+            await fetch(
+                connection, named("sync", "touch_app"), environment=scope.environment_id, app=known_app[0]["id"]
+            )
             await fetch(connection, named("sync", "tell"), **tell, status="unchanged", added=[], changed=[], removed=[])
             return Synced(sync_id, app_id, is_modified=False)
         wanted = {config.slug: config for config in registration.functions}

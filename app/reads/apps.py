@@ -15,6 +15,7 @@ from app.store.db import Connection
 MOST_APPS = 500
 MOST_UNATTACHED = 20
 MOST_SYNCS = 50
+MOST_HELD = 1_000
 
 _SYNC = (
     "s.id, s.url, s.kind, s.status, s.sdk, s.framework, s.added, s.changed, s.removed, s.error_code, s.error,"
@@ -88,6 +89,15 @@ class SyncPage:
     now: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """Calls that wait because the app did not answer. `count` stops at `MOST_HELD`; `next_at` is the next try."""
+
+    count: int
+    since: datetime
+    next_at: datetime
+
+
 _APP = """
 select a.id, a.name, a.url, a.sdk, a.framework, a.error_code, a.error, a.synced_at, a.created_at, a.archived_at,
   (select count(*) from functions f where f.app_id = a.id and f.environment_id = $1 and f.archived_at is null) as functions,
@@ -128,6 +138,19 @@ async def find_app(connection: Connection, environment_id: EnvironmentId, handle
         id_in(handle),
     )
     return None if record is None else _app(record)
+
+
+async def held_back(connection: Connection, environment_id: EnvironmentId, app_id: AppId) -> HeldBack | None:
+    """What waits for an app that does not answer; None when nothing does. Items of paused functions are not meant."""
+    record = await connection.fetchrow(
+        "select count(*)::int as count, min(x.held_due) as since, greatest(min(x.due_at), clock()) as next_at from ("
+        "select i.held_due, i.due_at from functions f join items i on i.function_id = f.id"
+        " where f.environment_id = $1 and f.app_id = $2 and i.environment_id = $1 and i.held_due is not null"
+        f" and i.lease_id is null and i.due_at < clock() + interval '1 day' limit {MOST_HELD}) x",
+        environment_id,
+        app_id,
+    )
+    return HeldBack(**record) if record["count"] else None
 
 
 async def syncs_of_app(connection: Connection, environment_id: EnvironmentId, app_id: AppId) -> tuple[Sync, ...]:

@@ -4,6 +4,7 @@
     item, due later           scheduled, retry, sleep
     item, due now             queued, or held by a limit: key, limit, what is used, by whom, place in the lane, earliest time;
                               paused, held: people stopped the function's calls
+    item of a silent app      app_silent     calls to the app are held back, with the next try
     open wait                 wait_for_event with the events that came and did not match, wait_for_signal, invoke
 
 Answers are data in the order of the reader's interest; sentences are made by pages. Everything is read in the caller's
@@ -25,6 +26,8 @@ from app.store.named import fetch, named
 #: Holders of a key and events beside a wait that are named; counts are always whole.
 _HOLDERS = 10
 _EVENTS = 5
+#: An item put aside is due again within minutes when its app did not answer, and after a year when its function is paused.
+_PARKED = timedelta(days=1)
 #: Pieces of a run's future that are explained; a run of 1,000 parallel steps asks no more than one of these.
 MOST_REASONS = 20
 _CALLED = ("discover", "step", "gateway")
@@ -86,6 +89,13 @@ async def _item(connection: Connection, run: Any, item: Any) -> dict[str, Any]:
         return {"kind": "sleep", **common, "at": _time(item["due_at"])}
     if item["kind"] in _CALLED and (item["is_parked"] or item["due_at"] <= now) and (stop := _stopped(run)) is not None:
         return {**stop, **common, "since": _time(item["due_at"])}
+    if item["is_parked"] and item["next_at"] < now + _PARKED:
+        return {
+            "kind": "app_silent",
+            **common,
+            "at": _time(max(item["next_at"], now)),
+            "since": _time(item["due_at"]),
+        }
     if item["due_at"] > now:
         if item["attempt"] > 0:
             return {"kind": "retry", **common, "at": _time(item["due_at"])}

@@ -168,4 +168,6 @@ def _more(told: Mapping[str, Any]) -> list[tuple[str, str]]:
         value = told.get(name)
         if isinstance(value, (int, float)) and value:
             pairs.append((words, f"{value:,.0f}{unit}"))
+    if told.get("held_back") is True:
+        pairs.append(("Held back", "the app did not answer other calls"))
     return pairs

@@ -26,9 +26,14 @@ class StorageUnavailable(Outside):
 class LatePool:
     """Stands in for an asyncpg pool: the same methods, `StorageUnavailable` until the real one is open."""
 
-    def __init__(self, open_pool: Callable[[], Awaitable[Pool]]) -> None:
-        """Remember how to open; nothing is opened before `start`."""
+    def __init__(self, open_pool: Callable[[], Awaitable[Pool]], *, longest_wait: float | None = None) -> None:
+        """Remember how to open; nothing is opened before `start`.
+
+        `longest_wait` bounds in seconds how long anybody waits for a free connection, whatever they ask for (L15): where
+        people and apps wait for an answer, a pool that is exhausted is an error at once (F10).
+        """
         self._open_pool = open_pool
+        self._longest_wait = longest_wait
         self._pool: Pool | None = None
         self._opening: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
@@ -58,12 +63,22 @@ class LatePool:
             except TimeoutError:
                 pool.terminate()
 
+    def acquire(self, *, timeout: float | None = None) -> Any:
+        """Take a connection, as the real pool's method; TimeoutError when none is free in time."""
+        longest = self._longest_wait
+        if longest is not None:
+            timeout = longest if timeout is None else min(timeout, longest)
+        return self._real().acquire(timeout=timeout)
+
     def __getattr__(self, name: str) -> Any:
         """Pass everything else on to the real pool."""
+        return getattr(self._real(), name)
+
+    def _real(self) -> Pool:
         if self._pool is None:
             self._fail_with_mistake()
             raise StorageUnavailable
-        return getattr(self._pool, name)
+        return self._pool
 
     def _fail_with_mistake(self) -> None:
         """Raise what ended the attempts, if it was not an absent database but a mistake of ours."""

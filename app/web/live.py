@@ -23,6 +23,9 @@ POLL_BESIDE = 3.0
 KEEP_ALIVE = 15.0
 #: At most about three signals a second: a busy run must not make its page busy. The last state is always told.
 QUIET = 0.3
+#: Streams of one process; who comes beyond is asked to come again later, and sees changes by reloading.
+MOST_STREAMS = 1_000
+_LATER = ": too many streams\nretry: 15000\n\n"
 #: All environments' channels; what stands after the colon is the environment's id.
 _PATTERN = f"{RUN_CHANGED}*"
 
@@ -57,6 +60,11 @@ class Signals:
     def hears(self) -> bool:
         """True once a subscription has worked; it may be interrupted since, so polling never stops."""
         return self._has_heard
+
+    @property
+    def watching(self) -> int:
+        """How many streams are open in this process."""
+        return sum(map(len, self._watchers.values()))
 
     @contextmanager
     def watch(self, environment_id: UUID, run: str | None = None) -> Iterator["Watch"]:
@@ -128,6 +136,9 @@ async def stream(
     Ends after `done`, or when `read` gives None (the thing is gone). Comments keep the line open.
     """
     clock = asyncio.get_running_loop().time
+    if signals.watching >= MOST_STREAMS:
+        yield _LATER
+        return
     yield ": open\n\n"
     said = clock()
     with signals.watch(environment_id, run) as watch:

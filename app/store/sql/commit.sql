@@ -110,7 +110,7 @@ with e as materialized (
 -- The same item again: a later attempt with the lease given back, or attempts counted from 0 under the same lease.
 , again as (
   update items i set
-    attempt = a.attempt, due_at = case when a.after is null then i.due_at else clock() + a.after end,
+    attempt = a.attempt, due_at = case when a.after is null then i.due_at else clock() + a.after end, held_due = null,
     lease_id = case when a.after is null then i.lease_id end, worker_id = case when a.after is null then i.worker_id end,
     leased_at = case when a.after is null then i.leased_at end,
     fence = case when a.after is null then i.fence else i.fence + 1 end

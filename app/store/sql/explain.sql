@@ -12,7 +12,7 @@ where r.environment_id = :environment::uuid and r.id = :run::uuid
 -- name: items
 -- The run's future, what is being done first; `total` counts what stands beyond the room, too.
 select count(*) over ()::int as total, i.held_due is not null as is_parked, i.id, i.key, i.kind, i.step_key, i.attempt, i.fence,
-  coalesce(i.held_due, i.due_at) as due_at, i.lane_id, i.leased_at, i.worker_id, l.is_gated,
+  coalesce(i.held_due, i.due_at) as due_at, i.due_at as next_at, i.lane_id, i.leased_at, i.worker_id, l.is_gated,
   w.lease_until, w.name as worker_name,
   (select s.name from steps s where s.run_id = i.run_id and s.step_key = i.step_key) as step_name
 from items i left join lanes l on l.id = i.lane_id left join workers w on w.id = i.worker_id

@@ -38,7 +38,7 @@ with recursive few as materialized (
   update items i set lease_id = gen_random_uuid(), worker_id = :worker::uuid, leased_at = clock(), fence = i.fence + 1
   from pick p where i.id = p.id
   returning i.id, i.run_id, i.lane_id, i.key, i.kind, i.step_key, i.attempt, i.redeliveries, i.fence, i.lease_id,
-    i.environment_id, i.account_id, i.function_id, i.due_at
+    i.environment_id, i.account_id, i.function_id, i.due_at, i.held_due
 ), served as (
   -- A lane that only ran out of the caller's room was not served: it comes first next time.
   update lanes l set served_at = case when exists (select from pick p where p.lane_id = l.id) then clock() else l.served_at end,
@@ -138,7 +138,7 @@ with pick as materialized (
     lane_id = case when i.kind not in ('discover', 'step') then i.lane_id else r.lane_id end, rank = null
   from pick p, runs r where i.id = p.id and r.id = i.run_id
   returning i.id, i.run_id, i.lane_id, i.key, i.kind, i.step_key, i.attempt, i.redeliveries, i.fence, i.lease_id,
-    i.environment_id, i.account_id, i.function_id, i.due_at
+    i.environment_id, i.account_id, i.function_id, i.due_at, i.held_due
 ), slotted as (
   insert into slots (flow_key_id, lease_id, account_id, environment_id, run_id, item_id)
   select s.flow_key_id, case when s.whole_run then t.run_id else t.lease_id end, t.account_id, t.environment_id, t.run_id, t.id

@@ -21,7 +21,8 @@ with paused as materialized (
   select i.id, i.lease_id from items i join paused p on p.id = i.function_id
   where i.id = :item::uuid and i.fence = :fence::bigint for update of i
 ), given as (
-  update items i set lease_id = null, worker_id = null, leased_at = null, fence = i.fence + 1, held_due = i.due_at,
+  update items i set lease_id = null, worker_id = null, leased_at = null, fence = i.fence + 1,
+    held_due = coalesce(i.held_due, i.due_at),
     due_at = clock() + interval '365 days'
   from mine m where i.id = m.id
 ), freed as (

@@ -11,6 +11,10 @@ values (:id::uuid, :account::uuid, :environment::uuid, :name::text, :url::text, 
 on conflict (environment_id, name) do update set url = excluded.url, sdk = excluded.sdk, framework = excluded.framework,
   checksum = excluded.checksum, synced_at = clock(), error_code = null, error = null, archived_at = null
 
+-- name: touch_app
+-- The app was heard of, and nothing is different: processes that hold its calls back look at this.
+update apps set synced_at = clock() where environment_id = :environment::uuid and id = :app::uuid
+
 -- name: functions
 -- What is known under the slugs of a sync, and what the app had.
 select f.id, f.slug, f.app_id, f.config, f.url, f.version, f.archived_at from functions f

@@ -64,6 +64,25 @@ with mine as materialized (
 )
 select id from mine
 
+-- name: hold_back
+-- A leased item whose app is not called just now is due again later; no attempt and no redelivery is counted. When it came due
+-- at first is kept: what waits for its app is told from what is merely due later.
+with mine as materialized (
+  select i.id, i.lease_id, i.lane_id from items i where i.id = :item::uuid and i.fence = :fence::bigint for update of i
+), put as (
+  update items i set lease_id = null, worker_id = null, leased_at = null, fence = i.fence + 1,
+    held_due = coalesce(i.held_due, i.due_at), due_at = clock() + :wait::interval
+  from mine m where i.id = m.id
+), freed as (
+  delete from slots s using mine m where s.lease_id = m.lease_id
+), late_lanes as materialized (
+  select l.id from lanes l where l.id in (select lane_id from mine) and l.next_due > clock() + :wait::interval
+  order by l.id for no key update
+), woken as (
+  update lanes l set next_due = clock() + :wait::interval from late_lanes x where l.id = x.id
+)
+select id from mine
+
 -- name: release_all
 -- What a stopped worker still has by the rows; its calls were given up on purpose, so nothing is counted (F5).
 with mine as materialized (

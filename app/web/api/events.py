@@ -2,7 +2,10 @@
 
 A bare ASGI application, because the framework would cost more than the work: it reads the key, bounds and reads the
 body, and hands over to `engine.ingest`. A refusal must be cheap too, since SDKs repeat every failed send about five
-times.
+times: what can be known without the body is checked before it is read. The order is that of docs/overload.md:
+
+    405 method · 401 key · 415 encoding · 413 announced size · 429 rate · 503 back-pressure ┊ body ┊ 503 memory ·
+    408 too slow · 413 size · 400 and 413 events · 503 storage
 """
 
 import asyncio
@@ -10,22 +13,24 @@ import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
 import msgspec
 
 from app.accounts.branches import Branches
+from app.accounts.plans import Plans
 from app.accounts.resolve import EventKeys
 from app.domain.errors import Refused
 from app.domain.event import read_events
 from app.domain.ids import to_ulid, ulid_of
 from app.domain.limits import MAX_BODY_BYTES
-from app.domain.scope import Scope
 from app.engine.ingest import Ingest
+from app.web.api.event_rate import EventRate
 from app.web.audience import Audience
 from app.web.errors import body_of, fault_of
+from app.web.load import Body, Load, Overloaded
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +56,15 @@ class _Cut(Refused):
 
 @dataclass(frozen=True, slots=True)
 class EventsDoor:
-    """Serves `/e/{key}`. `max_event_bytes` of a tenant comes with its plan."""
+    """Serves `/e/{key}`. What a tenant may send comes with its plan; `load` is what the process holds of bodies."""
 
     ingest: Ingest
     keys: EventKeys
     branches: Branches
+    plans: Plans
     server_kind: str
-    max_event_bytes: Callable[[Scope], int]
+    load: Load
+    rate: EventRate = field(default_factory=EventRate)
 
     async def __call__(self, scope: type_of_scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -65,14 +72,15 @@ class EventsDoor:
             await self._send(send, 204, b"", ())
             return
         try:
-            ids = await self._accept(scope, receive)
+            with self.load.body() as held:
+                ids = await self._accept(scope, receive, held)
         except Exception as error:  # noqa: BLE001 - the door is outside the framework, which would catch it
             await self._refuse(send, error)
         else:
             body = b'{"ids":["' + b'","'.join(i.encode() for i in ids) + b'"],"status":200}'
             await self._send(send, 200, body, ())
 
-    async def _accept(self, scope: type_of_scope, receive: Receive) -> list[str]:
+    async def _accept(self, scope: type_of_scope, receive: Receive, held: Body) -> list[str]:
         if scope["method"] != "POST":
             raise Refused("method_not_allowed", "Only POST and OPTIONS are answered here.")
         headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -85,10 +93,13 @@ class EventsDoor:
             tenant = await self.branches.for_event(tenant, branch.decode("latin-1"))
         if headers.get(b"content-encoding", b"identity") not in (b"identity", b""):
             raise Refused("content_encoding_unsupported", "Send the body without content-encoding.")
-        body = await _read_body(headers, receive)
-        events = read_events(
-            body, max_event_bytes=self.max_event_bytes(tenant), received_ms=time.time_ns() // 1_000_000
-        )
+        _check_announced(headers)
+        plan = await self.plans.of(tenant.account_id)
+        self.rate.ask(tenant.environment_id, plan)
+        self.ingest.refuse_when_full()
+        body = await _read_body(receive, held)
+        events = read_events(body, max_event_bytes=plan.event_bytes, received_ms=time.time_ns() // 1_000_000)
+        self.rate.count(tenant.environment_id, plan, len(events))
         seed = headers.get(b"x-inngest-event-id-seed")
         ids = await self.ingest.add(tenant, events, seed=seed.decode("latin-1") if seed else None, body=body)
         return [to_ulid(i) for i in ids]
@@ -102,7 +113,7 @@ class EventsDoor:
         more.append((b"x-request-id", request_id.encode()))
         if fault.status == 405:
             more.append((b"allow", _ALLOW))
-        if isinstance(error, _Cut):
+        if isinstance(error, _Cut | Overloaded):
             more.append((b"connection", b"close"))
         await self._send(send, fault.status, msgspec.json.encode(body_of(Audience.EVENTS, fault, request_id)), more)
 
@@ -119,13 +130,17 @@ class EventsDoor:
         await send({"type": "http.response.body", "body": body})
 
 
-async def _read_body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
-    """The whole body, refused by its announced length or cut while reading; slow senders are cut as well."""
+def _check_announced(headers: dict[bytes, bytes]) -> None:
     announced = headers.get(b"content-length", b"")
     if announced.isdigit() and int(announced) > MAX_BODY_BYTES:
         raise _Cut("body_too_large", f"The body is larger than {MAX_BODY_BYTES} bytes.")
+
+
+async def _read_body(receive: Receive, held: Body) -> bytes:
+    """The whole body, cut while reading when it is too large, too slow, or too much with all the others."""
     first = await receive()
     chunks: list[bytes] = [first.get("body", b"")]
+    held.grows(len(chunks[0]))
     if not first.get("more_body"):
         return chunks[0]
     size = len(chunks[0])
@@ -142,6 +157,7 @@ async def _read_body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
             raise _Cut("request_timeout", "The body did not arrive whole.")
         chunks.append(message.get("body", b""))
         size += len(chunks[-1])
+        held.grows(len(chunks[-1]))
         if size > MAX_BODY_BYTES:
             raise _Cut("body_too_large", f"The body is larger than {MAX_BODY_BYTES} bytes.")
         if not message.get("more_body"):

@@ -113,8 +113,16 @@ async def app_page(
             raise NotFoundException
         found = await functions.functions_of_app(connection, environment.id, row.id)
         syncs = await apps.syncs_of_app(connection, environment.id, row.id)
+        held = await apps.held_back(connection, environment.id, row.id)
         now = await connection.fetchval("select clock()")
-    context = _context(principal, environment, slug) | {"app": row, "functions": found, "syncs": syncs, "now": now}
+    context = _context(principal, environment, slug) | {
+        "app": row,
+        "functions": found,
+        "syncs": syncs,
+        "held": held,
+        "most_held": apps.MOST_HELD,
+        "now": now,
+    }
     return Template("pages/apps/app.html", context=context, headers=PRIVATE)
 
 

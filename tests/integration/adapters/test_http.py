@@ -17,8 +17,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from app.adapters import http
+from app.adapters.answer_room import SMALL, AnswerRoom, Taken
 from app.adapters.http import MESSAGES, AiohttpCaller, Answer, CallFailed, parse_url
 from app.domain.addresses import Gate
+from app.domain.limits import MIB
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
 
@@ -71,8 +74,10 @@ async def listening(behaviour: Behaviour, tls: ssl.SSLContext | None = None) -> 
 
 
 @asynccontextmanager
-async def calling(gate: Gate | None = None, tls: ssl.SSLContext | None = None) -> AsyncIterator[AiohttpCaller]:
-    caller = AiohttpCaller(gate or Gate(allow_private=True), tls=tls)
+async def calling(
+    gate: Gate | None = None, tls: ssl.SSLContext | None = None, room: AnswerRoom | None = None
+) -> AsyncIterator[AiohttpCaller]:
+    caller = AiohttpCaller(gate or Gate(allow_private=True), tls=tls, room=room)
     try:
         yield caller
     finally:
@@ -358,6 +363,74 @@ async def test_a_compressed_answer_is_inflated_and_a_bomb_is_stopped_at_the_limi
     assert len(bomb) < 100_000
     async with listening(always(answer(bomb, more=header))) as server, calling() as caller:
         assert (await failure(caller, server.url())).kind == "app_response_too_large"
+
+
+async def test_many_large_answers_at_once_stay_within_the_room_and_all_come() -> None:
+    most = 0
+
+    class Watched(AnswerRoom):
+        def _take(self, target: str, octets: int) -> None:
+            nonlocal most
+            super()._take(target, octets)
+            most = max(most, self.used)
+
+    room = Watched(3 * MIB)
+    async with listening(always(answer(b"x" * MIB))) as server, calling(room=room) as caller:
+        answers = await asyncio.gather(*(post(caller, server.url(), max_body=2 * MIB) for _ in range(12)))
+    assert [len(each.body) for each in answers] == [MIB] * 12
+    assert (most, room.used, room.waiting) == (MIB, 0, 0)
+
+
+async def test_an_answer_that_waits_for_room_is_not_read_and_a_small_one_passes_it() -> None:
+    room = AnswerRoom(MIB)
+    taken = Taken()
+    await room.take("somebody else", MIB, taken)
+    async with (
+        listening(always(answer(b"x" * 20 * SMALL))) as large,
+        listening(always(answer(b"{}"))) as small,
+        calling(room=room) as caller,
+    ):
+        waiting = asyncio.create_task(post(caller, large.url(), max_body=MIB * 2))
+        while not room.waiting:  # noqa: ASYNC110 - the room tells nobody who waits
+            await asyncio.sleep(0.01)
+        assert (await post(caller, small.url())).body == b"{}"
+        assert not waiting.done()
+        taken.give_back()
+        assert len((await waiting).body) == 20 * SMALL
+    assert room.used == 0
+
+
+async def test_a_large_answer_that_drips_gives_its_room_up_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "LARGE_S", 0.2)
+    room = AnswerRoom(MIB)
+
+    async def drips(_request: bytes, writer: asyncio.StreamWriter) -> bool:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n" + b"x" * 2 * SMALL)
+        while not writer.is_closing():
+            writer.write(b"x")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+        return False
+
+    async with listening(drips) as server, calling(room=room) as caller:
+        assert (await failure(caller, server.url(), max_body=MIB)).kind == "app_timeout"
+    assert room.used == 0
+
+
+async def test_a_small_packed_answer_takes_room_for_what_it_becomes() -> None:
+    room = AnswerRoom(MIB)
+    packed = gzip.compress(b"x" * MIB)
+    assert len(packed) < SMALL
+    taken = Taken()
+    await room.take("somebody else", MIB, taken)
+    raw = answer(packed, more=b"content-encoding: gzip\r\n")
+    async with listening(always(raw)) as server, calling(room=room) as caller:
+        waiting = asyncio.create_task(post(caller, server.url(), max_body=MIB))
+        while not room.waiting:  # noqa: ASYNC110 - the room tells nobody who waits
+            await asyncio.sleep(0.01)
+        taken.give_back()
+        assert len((await waiting).body) == MIB
+    assert room.used == 0
 
 
 async def test_headers_without_end_are_unreachable_and_bounded() -> None:

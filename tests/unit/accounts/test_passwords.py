@@ -1,10 +1,13 @@
 """Which passwords are good enough, and that hashing keeps its promises."""
 
+import asyncio
 import unicodedata
 
 import pytest
 
+from app.accounts import passwords
 from app.accounts.passwords import PasswordRefused, Passwords, check_password
+from app.domain.errors import Outside
 
 CHEAP = {"memory_kib": 19 * 1024, "rounds": 2}
 
@@ -61,3 +64,13 @@ async def test_a_hash_below_todays_parameters_is_replaced_when_right() -> None:
 def test_hashing_below_the_floor_is_refused(price: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="19456"):
         Passwords(**price)
+
+
+async def test_only_so_many_wait_for_their_password_to_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords, "MOST_WAITING", 3)
+    hasher = Passwords(memory_kib=19 * 1024, rounds=2, at_once=1)
+    answers = await asyncio.gather(*(hasher.verify("wrong", None) for _ in range(8)), return_exceptions=True)
+    refused = [answer for answer in answers if isinstance(answer, Outside)]
+    assert (len(refused), {answer.code for answer in refused}) == (5, {"overloaded"})
+    assert not (await hasher.verify("wrong", None)).right
+    hasher.close()

@@ -1,6 +1,6 @@
 """A worker holds as many items as it can serve while its own queues stay short."""
 
-from app.engine.pace import Pace
+from app.engine.pace import MOST_OCTETS, Pace
 
 QUICK_S, SLOW_S = 0.0005, 0.05
 
@@ -54,3 +54,14 @@ def test_a_worker_below_its_limit_says_that_it_may_rise() -> None:
     for _ in range(20):
         pace.passed(QUICK_S, 1)
     assert pace.is_rising
+
+
+def test_runs_with_much_state_are_held_in_smaller_numbers() -> None:
+    pace = Pace(256)
+    assert pace.room(0, 0) == 256
+    assert pace.room(100, 100 * 1024) == 156
+    # Of 32 MiB each, eight fit.
+    assert pace.room(2, 2 * 32 * 1024 * 1024) == 6
+    assert pace.room(8, MOST_OCTETS) == 0
+    assert pace.room(9, MOST_OCTETS + 1) == 0
+    assert pace.room(300, 0) == 0

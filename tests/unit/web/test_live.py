@@ -98,3 +98,18 @@ async def test_after_an_interruption_everybody_looks_again() -> Any:
             await connected.wait()
             assert watch.event.is_set()
             assert signals.hears
+
+
+async def test_a_stream_too_many_is_asked_to_come_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "MOST_STREAMS", 1)
+    signals = live.Signals()
+
+    async def read() -> live.Mark:
+        return live.Mark("1", is_final=True)
+
+    environment_id = ENVIRONMENT
+    with signals.watch(environment_id):
+        said = [line async for line in live.stream(signals, environment_id, None, read, seen="1")]
+        assert "retry: 15000" in "".join(said)
+    said = [line async for line in live.stream(signals, environment_id, None, read, seen="1")]
+    assert "event: done" in "".join(said)
