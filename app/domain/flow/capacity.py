@@ -2,7 +2,9 @@
 
 An item takes all its slots or none. A refusal names the key and the earliest time it could pass, when that is known
 (a throttle); otherwise the key's slots have to be given back first. Lanes are independent: a refusal ends the lane's
-turn, because what stands behind the refused item may not overtake it, and needs the same keys anyway.
+turn, because what stands behind the refused item may not overtake it, and needs the same keys anyway. Except runs that
+have their place under a limit of runs: who was refused waits for their end, so they may not wait behind it. They meet in
+one lane when the limit is younger than they are.
 """
 
 from collections.abc import Sequence
@@ -74,13 +76,18 @@ def admit(candidates: Sequence[Candidate], keys: dict[UUID, KeyState], now: date
     for candidate in candidates:
         if not candidate.is_call:
             out.admitted.append(candidate)
-        elif candidate.lane_id not in out.refused:
+        elif candidate.lane_id not in out.refused or _has_its_place(candidate, keys):
             refusal = _refusal(candidate, keys, now)
             if refusal is not None:
-                out.refused[candidate.lane_id] = refusal
+                out.refused.setdefault(candidate.lane_id, refusal)
             else:
                 _take(candidate, keys, now, out)
     return out
+
+
+def _has_its_place(candidate: Candidate, keys: dict[UUID, KeyState]) -> bool:
+    """Whether the run holds a slot for its whole life."""
+    return any(gate.kind is Kind.RUNS and candidate.run_id in keys[gate.key_id].runs for gate in candidate.gates)
 
 
 def _refusal(candidate: Candidate, keys: dict[UUID, KeyState], now: datetime) -> Refusal | None:

@@ -50,6 +50,14 @@ def test_a_run_that_has_its_slot_needs_no_other() -> None:
     assert out.run_slots == []
 
 
+def test_a_run_that_has_its_slot_does_not_wait_behind_runs_that_wait_for_its_end() -> None:
+    gate = Gate(A, Kind.RUNS, 1)
+    keys = {A: KeyState(live=1, runs={UUID(int=7)})}
+    out = admit([item(1, gate, run=8), item(2, gate, run=9), item(3, gate, run=7)], keys, NOW)
+    assert [c.item_id.int for c in out.admitted] == [103]
+    assert out.refused[UUID(int=1)].key_id == A
+
+
 def test_a_throttle_counts_first_items_only_and_says_when() -> None:
     gate = Gate(A, Kind.THROTTLE, 0, timedelta(seconds=5))
     keys = {A: KeyState()}
