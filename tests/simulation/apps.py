@@ -7,7 +7,7 @@ app goes on, saves checkpoints and answers nobody.
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -49,14 +49,14 @@ class HouseApp(App):
                 return Op(OpCode.WAIT_FOR_EVENT, step.key, step.key, event="x", wake_after=soon, is_race=race)
             case Act.SIGNAL:
                 conflict = self.rng.choice((None, "replace", "replace"))
-                more = {"signal": "s", "conflict": conflict, "wake_after": soon}
-                return Op(OpCode.WAIT_FOR_SIGNAL, step.key, step.key, is_race=race, **more)
+                opening = Op(OpCode.WAIT_FOR_SIGNAL, step.key, step.key, is_race=race, wake_after=soon)
+                return replace(opening, signal="s", conflict=conflict)
             case Act.FETCH:
                 return Op(OpCode.GATEWAY, step.key, step.key, raw_opts=b'{"url":"http://x.test"}', is_race=race)
             case Act.INVOKE:
+                opening = Op(OpCode.INVOKE_FUNCTION, step.key, step.key, is_race=race)
                 long = soon + timedelta(seconds=6)
-                more = {"function": "house-child", "payload": b'{"data":{"k":"a"}}', "wake_after": long}
-                return Op(OpCode.INVOKE_FUNCTION, step.key, step.key, is_race=race, **more)
+                return replace(opening, function="house-child", payload=b'{"data":{"k":"a"}}', wake_after=long)
 
 
 @dataclass

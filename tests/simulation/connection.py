@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -70,10 +71,13 @@ class Server:
 
     def begin(self, actor: Actor | None) -> Transaction:
         """A transaction of a client."""
-        transaction = Transaction(self.store)
+        transaction = Transaction(self.store, actor)
         self.open[transaction] = actor
-        transaction.on_end.append(lambda: self.open.pop(transaction, None))
+        transaction.on_end.append(partial(self._closed, transaction))
         return transaction
+
+    def _closed(self, transaction: Transaction) -> None:
+        self.open.pop(transaction, None)
 
     def client_died(self, actor: Actor) -> None:
         """What its connections had not committed is gone."""
@@ -120,7 +124,7 @@ class Connection:
     async def _travel(self, model: Model, values: dict[str, Any], parts: tuple[str, ...]) -> list[dict[str, Any]]:
         server, mine = self.server, self.transaction_open
         future: asyncio.Future[list[dict[str, Any]]] = server.loop.create_future()
-        transaction = mine or Transaction(server.store)
+        transaction = mine or Transaction(server.store, self.actor)
         server.sent(self.actor)
         cut = server.is_cut(self.actor)
         if cut:
@@ -191,11 +195,13 @@ class _Answer:
         rows = self.model(first)
         winners = {row["n"] for row in rows}
         rest = tuple(p for p in parts if p in _TORN)
-        self.connection.server.loop.call_later(0.05, self._second_half, rest, winners, context=_context(self.connection.actor))
+        self.connection.server.loop.call_later(
+            0.05, self._second_half, rest, winners, context=_context(self.connection.actor)
+        )
         return rows
 
     def _second_half(self, parts: tuple[str, ...], winners: set[int]) -> None:
-        t = Transaction(self.connection.server.store)
+        t = Transaction(self.connection.server.store, self.connection.actor)
         query = Query(t, self.query.v | {"torn": winners}, self.connection.server, parts)
         try:
             self.model(query)
@@ -245,16 +251,15 @@ def _context(actor: Actor | None) -> Context:
 
 
 @dataclass(eq=False)
-class Block(AbstractAsyncContextManager["Block"]):
+class Block(AbstractAsyncContextManager[None]):
     """`async with connection.transaction()`."""
 
     connection: Connection
 
-    async def __aenter__(self) -> "Block":
+    async def __aenter__(self) -> None:
         self.connection.transaction_open = self.connection.server.begin(self.connection.actor)
-        return self
 
-    async def __aexit__(self, kind: Any, error: Any, traceback: Any) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_more: object) -> None:
         connection, server = self.connection, self.connection.server
         t = connection.transaction_open
         assert t is not None

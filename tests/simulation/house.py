@@ -22,15 +22,26 @@ import asyncpg
 
 from app.domain.errors import Outside
 from app.domain.event import NewEvent
-from app.domain.ids import AccountId, AppId, EnvironmentId, FunctionId, RunId, millis, to_ulid
+from app.domain.ids import AccountId, AppId, EnvironmentId, RunId, millis, to_ulid
 from app.domain.protocol.function_config import FunctionConfig, read_stored
 from app.domain.run.happenings import CancelRequested
 from app.domain.scope import Scope
-from app.engine import catalogue, changes, engine, execute, gateway, ingest, pause_points, queue, react, schedule
 from app.engine import apply as apply_module
+from app.engine import (
+    catalogue,
+    changes,
+    engine,
+    execute,
+    gateway,
+    ingest,
+    pause_points,
+    queue,
+    react,
+    schedule,
+    transition,
+)
 from app.engine import clock as clock_module
 from app.engine import sync as sync_module
-from app.engine import transition
 from app.engine.catalogue import Catalogue
 from app.engine.changes import Changes
 from app.engine.clock import DatabaseClock
@@ -39,7 +50,7 @@ from app.engine.ingest import Ingest
 from app.engine.pause import pause_function, resume_function
 from app.engine.signals import deliver
 from app.engine.sync import function_id_of
-from app.engine.transition import RunEnded, RunUnknown, change_run
+from app.engine.transition import ItemMoved, RunEnded, RunUnknown, change_run
 from app.store.db import CONNECTION_LOST
 from app.store.named import fetch, named
 from tests.simulation import sql
@@ -80,7 +91,7 @@ class _Bell:
             told.extend(lanes or ())
             event.set()
 
-    async def wait(self, timeout: float) -> list[bytes]:  # noqa: ASYNC109 - the engine's protocol
+    async def wait(self, timeout: float) -> list[bytes]:
         event: asyncio.Event = asyncio.Event()
         mine: tuple[asyncio.Event, list[bytes]] = (event, [])
         self._waiting.append(mine)
@@ -114,9 +125,9 @@ class _Web:
 class House:
     """One history; `play` it once. `planted` names faults built into the model of the store."""
 
-    def __init__(self, plan: Plan, planted: frozenset[str] = frozenset()) -> None:
+    def __init__(self, plan: Plan, planted: frozenset[str] = frozenset(), *, is_told: bool = False) -> None:
         self.plan, self.rng = plan, Random(plan.seed)
-        self.loop = SimulatedLoop()
+        self.loop = SimulatedLoop()  # type: ignore[abstract]
         self.laws = Laws(self)
         self.store = Store(self.loop.time, self._watched)
         self.server = Server(self.store, self.loop, Random(plan.seed + 1), self.uuid, sql.find, planted)
@@ -132,7 +143,7 @@ class House:
         self.armed: list[Fault] = []
         self.complaints: list[str] = []
         self.left_to_do = 0
-        self._web_crashes = 0
+        self.lines: list[str] | None = [] if is_told else None
         self.web: _Web = cast("_Web", None)
 
     # ---- what the engine draws
@@ -143,7 +154,11 @@ class House:
 
     def latency(self) -> float:
         """Seconds an app or a client takes."""
-        return self.rng.uniform(0.001, 0.02) if self.server.is_calm or self.rng.random() < 0.9 else self.rng.uniform(0, 1)
+        if self.plan.is_slow and not self.server.is_calm:
+            return self.rng.uniform(0.05, 1.0)
+        return (
+            self.rng.uniform(0.001, 0.02) if self.server.is_calm or self.rng.random() < 0.9 else self.rng.uniform(0, 1)
+        )
 
     @staticmethod
     def ulid(value: UUID) -> str:
@@ -154,7 +169,9 @@ class House:
         """The app of a run."""
         run_id = hot.run.id
         if run_id not in self.apps:
-            of = next(f for f, key in zip(self.plan.functions, self.function_ids, strict=True) if key == hot.run.function_id)
+            of = next(
+                f for f, key in zip(self.plan.functions, self.function_ids, strict=True) if key == hot.run.function_id
+            )
             self.apps[run_id] = app_for(of.program, of.style, f"{self.plan.seed} {run_id}")
         return self.apps[run_id]
 
@@ -177,6 +194,8 @@ class House:
             raise Breach(self.laws.breaches[0])
 
     def _watched(self, t: Transaction, changes: Any) -> None:
+        if self.lines is not None:
+            self.lines += told(self.store, t, changes)
         self.laws.watch(t, changes)
 
     def _is_at_rest(self) -> bool:
@@ -189,8 +208,13 @@ class House:
         return all(run["ended_at"] is not None for run in self.store.table("runs").values())
 
     def _left(self) -> str:
-        runs = [(str(k)[-6:], r["status"], r["version"]) for k, r in self.store.table("runs").items() if not r["ended_at"]]
-        items = [(i["key"], i["fence"], str(i["due_at"] - EPOCH), bool(i["lease_id"])) for i in self.store.table("items").values()]
+        runs = [
+            (str(k)[-6:], r["status"], r["version"]) for k, r in self.store.table("runs").items() if not r["ended_at"]
+        ]
+        items = [
+            (i["key"], i["fence"], str(i["due_at"] - EPOCH), bool(i["lease_id"]))
+            for i in self.store.table("items").values()
+        ]
         return f"runs {runs} items {items} inbox {len(self.store.table('inbox'))} to do {self.left_to_do}"
 
     def _hear_complaints(self) -> None:
@@ -202,7 +226,8 @@ class House:
                 self.laws.must(False, f"an exception nobody heard: {error!r}")
         for task in self.loop.tasks:
             if task.done() and not task.cancelled() and (error := task.exception()) is not None:
-                self.laws.must(isinstance(error, _EXPECTED), f"a task ended by {error!r}")
+                is_known = isinstance(error, (*_EXPECTED, RunEnded, RunUnknown, ItemMoved))
+                self.laws.must(is_known, f"a task ended by {error!r}")
 
     # ---- the rooms
 
@@ -250,7 +275,15 @@ class House:
         views = Catalogue(self.pool, no_keys)
         sealer = cast("Any", SimpleNamespace(seal=lambda text, _scope: text.encode()))
         worker = Engine(
-            self.pool, self.pool, cast("Any", None), self.bell, views, settings, sealer, self._clock(), cast("Any", self.uuid())
+            self.pool,
+            self.pool,
+            cast("Any", None),
+            self.bell,
+            views,
+            settings,
+            sealer,
+            self._clock(),
+            cast("Any", self.uuid()),
         )
         worker.execute.dispatch = cast("Any", Dispatch(self))
         worker.execute.gateway = cast("Any", Gateway(self))
@@ -296,7 +329,9 @@ class House:
                 run_id = runs[int(deed.pick * len(runs))]
                 with contextlib.suppress(RunEnded, RunUnknown):
                     cancel = CancelRequested("api")
-                    await change_run(self.pool, run_id, cancel, clock=self.web.clock, retry_delay=_RETRY, scope=self.scope)
+                    await change_run(
+                        self.pool, run_id, cancel, clock=self.web.clock, retry_delay=_RETRY, scope=self.scope
+                    )
                     self.server.seen["cancelled"] += 1
                 self.laws.must(self.store.table("runs")[run_id]["ended_at"] is not None, "a cancelled run goes on")
             case "signal":
@@ -310,8 +345,7 @@ class House:
             case "pause":
                 await pause_function(self.pool, self.scope, self.function_ids[0], cancel_after=None)
                 await asyncio.sleep(1.2)
-                while await resume_function(self.pool, self.scope, self.function_ids[0]) is None:
-                    await asyncio.sleep(0.2)
+                await resume_function(self.pool, self.scope, self.function_ids[0])
             case _:
                 pass
 
@@ -349,9 +383,9 @@ class House:
             self._kill(self.web.actor)
             self._open_web()
         elif fault.kind == "cut":
-            for actor in (self.workers[fault.whom], ):
-                if actor is not None:
-                    self.server.cuts[actor[0]] = self.loop.now + fault.length
+            mine = self.workers[fault.whom]
+            if mine is not None:
+                self.server.cuts[mine[0]] = self.loop.now + fault.length
         elif fault.point == "any":
             self._strike(fault)
         else:
@@ -383,6 +417,8 @@ class House:
         if mine is None:
             return
         actor = mine[0]
+        if self.lines is not None:
+            self.lines.append(f"{self.loop.now:8.3f} {fault.kind} of {actor.name} at {fault.point}")
         self.server.seen[f"{fault.kind} at {fault.point}"] += 1
         if fault.kind == "freeze":
             actor.frozen_until = self.loop.now + fault.length
@@ -460,8 +496,19 @@ def _config(f: FunctionPlan) -> FunctionConfig:
     return read_stored(json.dumps(body).encode())
 
 
-def play(plan: Plan, planted: frozenset[str] = frozenset()) -> House:
-    """Live a plan; raises `Breach`."""
-    house = House(plan, planted)
-    house.play()
-    return house
+def told(store: Store, t: Transaction, changes: Any) -> list[str]:
+    """A commit for people: who changed which run how, and whose lease."""
+    by = t.by.name if t.by is not None else "people"
+    lines: list[str] = []
+    for run_id, row in changes.get("runs", {}).items():
+        kinds = [r["kind"] + (f" {r['step_key'] or r['item_key']}" if r["step_key"] or r["item_key"] else "")
+                 for key, r in changes.get("history", {}).items() if key[0] == run_id]  # fmt: skip
+        lines.append(f"run {str(run_id)[-4:]} v{row['version']} {row['status']}: {', '.join(kinds)}")
+    for key, row in changes.get("items", {}).items():
+        old = store.table("items").get(key)
+        was = "new" if old is None else f"fence {old['fence']}{' leased' if old['lease_id'] else ''}"
+        now = "gone" if row is None else f"fence {row['fence']}{' leased' if row['lease_id'] else ''}"
+        of = row or old or {}
+        lines.append(f"item {str(of.get('run_id'))[-4:]} {of.get('key')}: {was} -> {now}")
+    lines += [f"event {row['name']}" for row in changes.get("events", {}).values()]
+    return [f"{store.time():8.3f} {by:10} {line}" for line in lines]

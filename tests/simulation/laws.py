@@ -43,6 +43,8 @@ class Laws:
         self.reacted: dict[Any, int] = {}
         self.caps: dict[Any, list[tuple[Any, int]]] = defaultdict(list)
         self.executions: dict[Any, int] = defaultdict(int)
+        #: Who registered under a worker's id.
+        self.workers: dict[Any, Any] = {}
 
     def must(self, holds: bool, law: str) -> None:
         """Keep a breach; the first is the one that is told."""
@@ -59,7 +61,9 @@ class Laws:
             return set()
         since = self.leased.get((item.id, item.fence), self.commits)
         known = {key for (run, key), at in self.settled.items() if run == hot.run.id and at <= since}
-        self.must(known <= set(hot.memos), f"rule 3: a call is made without the outcomes {sorted(known - set(hot.memos))}")
+        self.must(
+            known <= set(hot.memos), f"rule 3: a call is made without the outcomes {sorted(known - set(hot.memos))}"
+        )
         return known
 
     def executes(self, run_id: Any, step_key: str, settled_before: set[str]) -> None:
@@ -88,6 +92,9 @@ class Laws:
         for key, row in changes.get("slots", {}).items():
             if row is not None and key not in self.house.store.table("slots"):
                 self._slot_taken(t, key[0])
+        for line in changes.get("history", {}).values():
+            if line is not None and line["kind"] == "call":
+                self._answer_is_the_holders(t, line)
         self._remember(t, changes)
         for run_id in touched:
             run = t.get("runs", run_id)
@@ -137,9 +144,18 @@ class Laws:
             if new["lease_id"] is not None and new["lease_id"] != old["lease_id"]:
                 self.must(new["fence"] > old["fence"], "rule 1: a lease without a new fence")
                 self.must(old["lease_id"] is None, "rule 10: a leased item is leased again")
+            elif old["lease_id"] is not None and new["lease_id"] is None:
+                self.must(new["fence"] > old["fence"], "rule 1: a lease ended without a new fence")
         if new["lease_id"] is not None:
             self.leased.setdefault((key, new["fence"]), self.commits)
             self.must(new["due_at"] <= self.house.store.now() or new["kind"] in CALLS, "I16: a timer fired early")
+
+    def _answer_is_the_holders(self, t: Transaction, line: Row) -> None:
+        """Rule 10: what a call brought counts only while its worker holds the item."""
+        items = self.house.store.table("items").values()
+        held = [i for i in items if i["run_id"] == line["run_id"] and i["key"] == line["item_key"]]
+        holder = self.workers.get(held[0]["worker_id"]) if held else None
+        self.must(holder is t.by, f"rule 10: an answer for {line['item_key']} counts whose lease was lost")
 
     def _slot_taken(self, t: Transaction, flow_key: Any) -> None:
         count = sum(key == flow_key for (key, _), _ in t.rows("slots"))
@@ -160,6 +176,8 @@ class Laws:
         return later + before
 
     def _remember(self, t: Transaction, changes: Changes) -> None:
+        for key in changes.get("workers", {}):
+            self.workers.setdefault(key, t.by)
         for key, row in changes.get("flow_limits", {}).items():
             if row is not None and row["kind"] != "throttle":
                 self.caps[key].append((t.began, row["cap"]))
@@ -235,7 +253,9 @@ class Laws:
         self._waits_heard_their_events()
         self._children_reached_their_parents()
         for gate in tables.get("gates", {}).values():
-            self.must(gate["kind"] in ("singleton", "rate_limit") or gate["opened_at"] is None, "I20: a gate stays open")
+            self.must(
+                gate["kind"] in ("singleton", "rate_limit") or gate["opened_at"] is None, "I20: a gate stays open"
+            )
 
     def _run_ended_once(self, run: Row, lines: list[Row]) -> None:
         ends = [line["kind"] for line in lines if line["kind"] in _ENDS]
@@ -243,7 +263,9 @@ class Laws:
         self.must(ends == expected, f"I9: a run that is {run['status']} ended by {ends}")
         outcomes = [line["step_key"] for line in lines if line["kind"] in ("step.completed", "step.failed")]
         self.must(len(outcomes) == len(set(outcomes)), "I6: a step has two outcomes")
-        waits = [line["step_key"] for line in lines if line["kind"] in ("wait.resumed", "wait.timed_out", "wait.cancelled")]
+        waits = [
+            line["step_key"] for line in lines if line["kind"] in ("wait.resumed", "wait.timed_out", "wait.cancelled")
+        ]
         self.must(len(waits) == len(set(waits)), "I15: a wait has two outcomes")
         attempts = [line["attempt"] for line in lines if line["kind"] == "call"]
         self.must(all(a < run["max_attempts"] for a in attempts), "I8: too many attempts")
@@ -252,7 +274,9 @@ class Laws:
             for e in self.house.store.table("events").values()
             if e["name"] == "inngest/function.finished" and self.house.ulid(run["id"]) in e["payload"]
         ]
-        self.must(len(finished) <= 1 + sum(1 for e in finished if "correlation" in e["payload"]), "I9-events: ended twice")
+        self.must(
+            len(finished) <= 1 + sum(1 for e in finished if "correlation" in e["payload"]), "I9-events: ended twice"
+        )
 
     def _events_are_answered(self) -> None:
         """I1, I3, I4: what was acknowledged is there, and every function it may start has a run or an answer of it."""

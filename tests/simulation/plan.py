@@ -19,7 +19,7 @@ KEYS = ("a", "b")
 POINTS = (
     ["commit.before", "commit.sent", "commit.after", "slow.locked", "change.locked", "call.before", "call.after"]
     + ["react.claimed", "react.committed", "look.before", "rescue.locked", "lease.picked", "queue.leased", "heartbeat"]
-    + ["change.committed", "any", "any", "statement", "statement", "statement"]
+    + ["call.before", "call.after", "commit.before", "change.committed", "any", "any", "statement", "statement"]
 )
 
 
@@ -71,6 +71,8 @@ class Plan:
     """One history."""
 
     seed: int
+    #: Whether apps take long, so that much happens while they are called.
+    is_slow: bool
     functions: tuple[FunctionPlan, ...]
     sends: tuple[Send, ...]
     deeds: tuple[Deed, ...]
@@ -81,13 +83,15 @@ class Plan:
         for name in ("faults", "deeds", "sends"):
             things = getattr(self, name)
             for n in range(len(things)):
-                yield replace(self, **{name: things[:n] + things[n + 1 :]})  # type: ignore[arg-type]
+                yield replace(self, **{name: things[:n] + things[n + 1 :]})
 
     def told(self) -> str:
         """For people."""
-        lines = [f"seed {self.seed}"]
-        for f in self.functions:
-            lines.append(f"  {f.slug} retries={f.retries} {json.dumps(f.settings)} {f.style}\n    {f.program}")
+        lines = [f"seed {self.seed}{', slow apps' if self.is_slow else ''}"]
+        lines += [
+            f"  {f.slug} retries={f.retries} {json.dumps(f.settings)} {f.style}\n    {f.program}"
+            for f in self.functions
+        ]
         lines += [f"  {thing}" for thing in (*self.sends, *self.deeds, *self.faults)]
         return "\n".join(lines)
 
@@ -103,7 +107,7 @@ def draw(seed: int) -> Plan:
     repeated = [replace(s, at=s.at + rng.uniform(0, 1)) for s in sends if s.client_id and rng.random() < 0.5]
     deeds = [_deed(rng) for _ in range(rng.choice((0, 0, 1, 1, 2)))]
     faults = [_fault(rng) for _ in range(rng.choice((0, 1, 2, 2, 3, 4)))]
-    return Plan(seed, tuple(functions), tuple(sends + repeated), tuple(deeds), tuple(faults))
+    return Plan(seed, rng.random() < 0.3, tuple(functions), tuple(sends + repeated), tuple(deeds), tuple(faults))
 
 
 def _send(rng: Random, n: int) -> Send:
@@ -118,9 +122,12 @@ def _deed(rng: Random) -> Deed:
 
 
 def _fault(rng: Random) -> Fault:
-    kind = rng.choice(("crash", "crash", "freeze", "freeze", "cut", "web crash"))
-    length = {"crash": rng.uniform(0.05, 1.0), "freeze": rng.choice((0.1, 0.6, 1.5, 3.0, 4.5))}.get(kind, 0.6)
+    kind = rng.choice(("crash", "crash", "freeze", "freeze", "freeze", "cut", "web crash"))
+    length = {"crash": rng.uniform(0.05, 1.0), "freeze": rng.choice((0.1, 0.6, 1.5, 2.2, 2.6, 3.0, 4.0))}.get(kind, 0.6)
     point = rng.choice(POINTS) if kind in ("crash", "freeze") else "any"
+    if kind == "freeze" and rng.random() < 0.5:
+        # Long enough for somebody else to be calling when the first one comes back with its answer.
+        point, length = rng.choice(("call.before", "call.after", "commit.before")), rng.uniform(2.0, 3.5)
     return Fault(rng.uniform(0.0, BUSY_S * 0.7), kind, rng.randrange(2), point, length, rng.randint(1, 12))
 
 

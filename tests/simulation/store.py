@@ -57,6 +57,8 @@ class Transaction:
     """One transaction of one connection."""
 
     store: Store
+    #: The client.
+    by: Any = None
     changes: dict[str, dict[Key, Row | None]] = field(default_factory=dict)
     held: set[Place] = field(default_factory=set)
     waits_for: "Transaction | None" = None

@@ -59,7 +59,9 @@ def find(sql: str) -> Found:
 def _parts_of(sql: str) -> tuple[str, ...]:
     """The parts of sql/commit.sql a text is joined from, in its order."""
     numberless = _bare(sql)
-    places = {name: numberless.find(_bare(re.sub(r"--[^\n]*", "", text))) for name, text in statements("commit").items()}
+    places = {
+        name: numberless.find(_bare(re.sub(r"--[^\n]*", "", text))) for name, text in statements("commit").items()
+    }
     return tuple(sorted((name for name, place in places.items() if place >= 0), key=places.__getitem__))
 
 

@@ -2,12 +2,23 @@
 
 from tests.simulation.connection import Query
 from tests.simulation.sql.commit import new_item
-from tests.simulation.store import Row
+from tests.simulation.store import EPOCH, FOREVER, Row
 
 
 def arm(q: Query) -> list[Row]:
     """The events that cancel fresh runs, as waits."""
-    names = "run_id step_key account environment event expression path value requested_at expires_at".split()
+    names = [
+        "run_id",
+        "step_key",
+        "account",
+        "environment",
+        "event",
+        "expression",
+        "path",
+        "value",
+        "requested_at",
+        "expires_at",
+    ]
     for values in zip(*(q.v[name] for name in names), strict=True):
         p = dict(zip(names, values, strict=True))
         if p["expires_at"] <= q.t.began:
@@ -35,7 +46,7 @@ def arm(q: Query) -> list[Row]:
 def set_deadlines(q: Query) -> list[Row]:
     """When fresh runs must have started, in a lane of their own; and how long they may take."""
     v = q.v
-    names = "run_id function item_id lane_id start_by finish_within".split()
+    names = ["run_id", "function", "item_id", "lane_id", "start_by", "finish_within"]
     for values in zip(*(v[name] for name in names), strict=True):
         d = dict(zip(names, values, strict=True))
         run = q.t.get("runs", d["run_id"])
@@ -43,7 +54,9 @@ def set_deadlines(q: Query) -> list[Row]:
         if d["start_by"] is not None:
             lane = q.t.get("lanes", d["lane_id"])
             if lane is None:
-                q.t.insert("lanes", d["lane_id"], new_lane(d["function"], run["environment_id"], next_due=d["start_by"]))
+                q.t.insert(
+                    "lanes", d["lane_id"], new_lane(d["function"], run["environment_id"], next_due=d["start_by"])
+                )
             else:
                 q.t.update("lanes", d["lane_id"], next_due=min(lane["next_due"], d["start_by"]))
             owner = run | {"lane_id": d["lane_id"]}
@@ -56,8 +69,6 @@ def set_deadlines(q: Query) -> list[Row]:
 
 def new_lane(function: object, environment: object, **more: object) -> Row:
     """A fresh row of `lanes`."""
-    from tests.simulation.store import EPOCH, FOREVER
-
     row = {
         "environment_id": environment,
         "function_id": function,

@@ -80,7 +80,7 @@ def guard(q: Query) -> dict[int, Row]:
 def steps(q: Query, win: dict[int, Row]) -> dict[Any, int]:
     """Open, retry or settle steps; a settled one keeps its outcome. Answers how many settled, by run."""
     t, count = q.t, dict[Any, int]()
-    names = "n place key kind name type state member race memo input opts error".split()
+    names = ["n", "place", "key", "kind", "name", "type", "state", "member", "race", "memo", "input", "opts", "error"]
     for values in _unnest(q, *(f"step_{name}" for name in names)):
         s = dict(zip(names, values, strict=True))
         w = win.get(s["n"])
@@ -111,7 +111,19 @@ def steps(q: Query, win: dict[int, Row]) -> dict[Any, int]:
 
 def run(q: Query, win: dict[int, Row], settled: dict[Any, int]) -> None:
     """The run's row: one version on."""
-    names = "n status request_version is_planned pending group_key discoveries bytes starts ends error_code".split()
+    names = [
+        "n",
+        "status",
+        "request_version",
+        "is_planned",
+        "pending",
+        "group_key",
+        "discoveries",
+        "bytes",
+        "starts",
+        "ends",
+        "error_code",
+    ]
     for values in _unnest(q, *names):
         e = dict(zip(names, values, strict=True))
         w = win.get(e["n"])
@@ -171,7 +183,7 @@ def hand_over(q: Query, win: dict[int, Row]) -> set[tuple[int, Any]]:
 def enqueue(q: Query, win: dict[int, Row], given_up: set[tuple[int, Any]]) -> None:
     """Work made by the entry, leased where the lease goes on."""
     gone = {lease_id for _, lease_id in given_up}
-    names = "n id key kind step at after lease worker".split()
+    names = ["n", "id", "key", "kind", "step", "at", "after", "lease", "worker"]
     for values in _unnest(q, *(f"new_{name}" for name in names)):
         i = dict(zip(names, values, strict=True))
         w = win.get(i["n"])
@@ -253,7 +265,7 @@ def bring_forward(q: Query, due: dict[Any, Any]) -> None:
 
 def open_pauses(q: Query, win: dict[int, Row]) -> None:
     """Waits; they count from when the engine heard of them."""
-    names = "n step kind event expression path value signal correlation requested".split()
+    names = ["n", "step", "kind", "event", "expression", "path", "value", "signal", "correlation", "requested"]
     for values in _unnest(q, *(f"pause_{name}" for name in names)):
         p = dict(zip(names, values, strict=True))
         w = win.get(p["n"])
@@ -322,7 +334,7 @@ def finish(q: Query, win: dict[int, Row]) -> None:
 
 def history(q: Query, win: dict[int, Row]) -> None:
     """The journal."""
-    names = "n position kind step item attempt started detail".split()
+    names = ["n", "position", "kind", "step", "item", "attempt", "started", "detail"]
     for values in _unnest(q, *(f"told_{name}" for name in names)):
         h = dict(zip(names, values, strict=True))
         w = win.get(h["n"])
@@ -334,7 +346,7 @@ def history(q: Query, win: dict[int, Row]) -> None:
 
 def emit(q: Query, win: dict[int, Row]) -> None:
     """Internal events, stored and put into the inbox."""
-    names = "n id name client_id ts payload correlation".split()
+    names = ["n", "id", "name", "client_id", "ts", "payload", "correlation"]
     for values in _unnest(q, *(f"event_{name}" for name in names)):
         e = dict(zip(names, values, strict=True))
         w = win.get(e["n"])

@@ -38,7 +38,7 @@ def hold_gates(q: Query) -> list[Row]:
 
 def put_gates(q: Query) -> list[Row]:
     """Changed rows back."""
-    names = "id tat run event event_received_at event_ts opened_at due_at size bytes".split()
+    names = ["id", "tat", "run", "event", "event_received_at", "event_ts", "opened_at", "due_at", "size", "bytes"]
     for g in _unnest(q, *names):
         columns = {"run_id": g.pop("run"), "event_id": g.pop("event")}
         q.t.update("gates", g.pop("id"), **g, **columns)
@@ -98,7 +98,7 @@ def make_lanes(q: Query) -> list[Row]:
     for key in q.v["key_id"]:
         if q.t.get("flow_keys", key) is None:
             q.t.insert("flow_keys", key, new_flow_key())
-    names = "lane_id environment function lane_flow_keys lane_limits is_ranked".split()
+    names = ["lane_id", "environment", "function", "lane_flow_keys", "lane_limits", "is_ranked"]
     for w in sorted(_unnest(q, *names), key=lambda w: w["lane_id"]):
         keys = tuple(UUID(text) for text in w["lane_flow_keys"].split(",") if text)
         limits = tuple(UUID(text) for text in w["lane_limits"].split(",") if text)

@@ -65,10 +65,33 @@ def claim(q: Query) -> list[Row]:
     return sorted(rows[: q.v["room"]], key=lambda r: (r["received_at"], r["event_id"]))
 
 
-_NEW = (
-    "n run_id account environment app function function_version lane max_attempts is_quiet event_id event_received_at"
-    " event_name parent_run parent_step dedupe_key item_id due_at lease_id item_lane skip note batch_size cron head_start"
-).split()
+_NEW = [
+    "n",
+    "run_id",
+    "account",
+    "environment",
+    "app",
+    "function",
+    "function_version",
+    "lane",
+    "max_attempts",
+    "is_quiet",
+    "event_id",
+    "event_received_at",
+    "event_name",
+    "parent_run",
+    "parent_step",
+    "dedupe_key",
+    "item_id",
+    "due_at",
+    "lease_id",
+    "item_lane",
+    "skip",
+    "note",
+    "batch_size",
+    "cron",
+    "head_start",
+]
 
 
 def create_runs(q: Query) -> list[Row]:
@@ -106,7 +129,11 @@ def create_runs(q: Query) -> list[Row]:
     for r in new:
         if r["dedupe_key"] is not None and r["run_id"] not in claimed:
             q.server.seen["duplicate event id"] += 1
-            t.put("dispositions", (r["environment"], r["event_id"], r["function"]), {"outcome": "duplicate", "run_id": None})
+            t.put(
+                "dispositions",
+                (r["environment"], r["event_id"], r["function"]),
+                {"outcome": "duplicate", "run_id": None},
+            )
     columns = ("answer_environment", "answer_event", "answer_function", "answer_outcome", "answer_run")
     for a in _unnest(q, *columns):
         key = (a["answer_environment"], a["answer_event"], a["answer_function"])

@@ -25,7 +25,9 @@ def lease_free(q: Query) -> list[Row]:
         served = {t_row["lane_id"] for t_row in taken}
         row = t.get("lanes", lane)
         assert row is not None
-        t.update("lanes", lane, next_due=min(rest, default=FOREVER), served_at=now if lane in served else row["served_at"])
+        t.update(
+            "lanes", lane, next_due=min(rest, default=FOREVER), served_at=now if lane in served else row["served_at"]
+        )
     has_gated = any(r["is_gated"] and (r["next_due"] <= now or k in hints) for k, r in t.rows("lanes"))
     rows = taken or [{"id": None}]
     return [row | {"now": now, "has_gated": has_gated} for row in rows]
@@ -38,7 +40,7 @@ def limited_lanes(q: Query) -> list[Row]:
     due = [
         (k, r)
         for k, r in t.rows("lanes")
-        if (r["is_gated"] and (r["next_due"] <= now or k in hints)) or r["blocked_by"] in keys and r["blocked_by"]
+        if (r["is_gated"] and (r["next_due"] <= now or k in hints)) or (r["blocked_by"] in keys and r["blocked_by"])
     ]
     lanes = [(k, r) for k, r in _in_turn(due)[: q.v["lanes"]] if _lock_free(q, "lanes", k)]
     rows: list[tuple[int, int, Row]] = []
@@ -159,11 +161,11 @@ def load(q: Query) -> list[Row]:
             continue
         environment = t.get("environments", run["environment_id"])
         assert environment is not None
-        steps = sorted(
-            (r for (of, _), r in t.rows("steps") if of == run_id), key=lambda r: r["memo_order"] or 1 << 30
-        )
+        steps = sorted((r for (of, _), r in t.rows("steps") if of == run_id), key=lambda r: r["memo_order"] or 1 << 30)
         items = [
-            r for _, r in t.rows("items") if r["run_id"] == run_id and r["kind"] not in ("start_timeout", "finish_timeout")
+            r
+            for _, r in t.rows("items")
+            if r["run_id"] == run_id and r["kind"] not in ("start_timeout", "finish_timeout")
         ]
         lane = t.get("lanes", run["lane_id"])
         event = t.get("events", (run["environment_id"], run["event_id"], run["event_received_at"]))
