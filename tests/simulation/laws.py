@@ -43,8 +43,8 @@ class Laws:
         self.reacted: dict[Any, int] = {}
         self.caps: dict[Any, list[tuple[Any, int]]] = defaultdict(list)
         self.executions: dict[Any, int] = defaultdict(int)
-        #: Who registered under a worker's id.
-        self.workers: dict[Any, Any] = {}
+        #: Who took the lease of an item, by item and fence.
+        self.holders: dict[tuple[Any, int], Any] = {}
 
     def must(self, holds: bool, law: str) -> None:
         """Keep a breach; the first is the one that is told."""
@@ -88,7 +88,7 @@ class Laws:
         for key, row in changes.get("items", {}).items():
             old = self.house.store.table("items").get(key)
             touched.add((row or old or {}).get("run_id"))
-            self._item_changes(key, old, row)
+            self._item_changes(t, key, old, row)
         for key, row in changes.get("slots", {}).items():
             if row is not None and key not in self.house.store.table("slots"):
                 self._slot_taken(t, key[0])
@@ -133,7 +133,7 @@ class Laws:
         elif new is not None and new["memo_order"] is not None:
             self.settled[key] = self.commits
 
-    def _item_changes(self, key: Any, old: Row | None, new: Row | None) -> None:
+    def _item_changes(self, t: Transaction, key: Any, old: Row | None, new: Row | None) -> None:
         if new is None:
             return
         if old is None:
@@ -148,14 +148,15 @@ class Laws:
                 self.must(new["fence"] > old["fence"], "rule 1: a lease ended without a new fence")
         if new["lease_id"] is not None:
             self.leased.setdefault((key, new["fence"]), self.commits)
+            self.holders.setdefault((key, new["fence"]), t.by)
             self.must(new["due_at"] <= self.house.store.now() or new["kind"] in CALLS, "I16: a timer fired early")
 
     def _answer_is_the_holders(self, t: Transaction, line: Row) -> None:
         """Rule 10: what a call brought counts only while its worker holds the item."""
-        items = self.house.store.table("items").values()
-        held = [i for i in items if i["run_id"] == line["run_id"] and i["key"] == line["item_key"]]
-        holder = self.workers.get(held[0]["worker_id"]) if held else None
-        self.must(holder is t.by, f"rule 10: an answer for {line['item_key']} counts whose lease was lost")
+        items = self.house.store.table("items").items()
+        held = [(k, i) for k, i in items if i["run_id"] == line["run_id"] and i["key"] == line["item_key"]]
+        is_held = any(i["lease_id"] and self.holders.get((k, i["fence"])) is t.by for k, i in held)
+        self.must(is_held, f"rule 10: an answer for {line['item_key']} counts whose lease was lost")
 
     def _slot_taken(self, t: Transaction, flow_key: Any) -> None:
         count = sum(key == flow_key for (key, _), _ in t.rows("slots"))
@@ -176,8 +177,6 @@ class Laws:
         return later + before
 
     def _remember(self, t: Transaction, changes: Changes) -> None:
-        for key in changes.get("workers", {}):
-            self.workers.setdefault(key, t.by)
         for key, row in changes.get("flow_limits", {}).items():
             if row is not None and row["kind"] != "throttle":
                 self.caps[key].append((t.began, row["cap"]))

@@ -7,6 +7,7 @@ or stopped between two instructions.
 
 import asyncio
 import heapq
+import inspect
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar, copy_context
@@ -131,6 +132,9 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         for task in self.tasks:
             if not task.done():
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
+                coroutine = task.get_coro()
+                if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                    coroutine.close()
         self._ready.clear()
         self._timers.clear()
         self.tasks.clear()

@@ -11,8 +11,8 @@ from tests.simulation.plan import draw
 from tests.simulation.planted import ALL, planted
 
 IS_FULL = os.environ.get("STEPWELL_TEST_SIZE") == "full"
-#: In full size 10,000 histories, in parts that several processes share. One takes about 20 ms of an idle core.
-PARTS, HISTORIES = (10, 1000) if IS_FULL else (1, 150)
+#: In full size 10,000 histories, in parts that several processes share. One takes about 25 ms of an idle core.
+PARTS, HISTORIES = (10, 1000) if IS_FULL else (1, 200)
 _PATIENCE = pytest.mark.timeout(1800 if IS_FULL else 300)
 #: Within this many histories every planted fault is found.
 SOON = 250
