@@ -83,7 +83,7 @@ with recursive env (id) as (
   select l.id, l.flow_key_ids, l.limit_ids, l.is_ranked, t.turn, t.served_at as last from turn t join lanes l on l.id = t.id
   order by t.turn, t.served_at limit :lanes::int for no key update of l skip locked
 ), pick as materialized (
-  select x.id, lane.id as lane_id, lane.turn, lane.last, x.place from lane cross join lateral (
+  select x.id, lane.id as lane_id, lane.turn, lane.last, min(x.place) as place from lane cross join lateral (
     -- Timers and requests need no room, so calls that wait for it must not hide them.
     (select y.id, y.due_at as place from items y where y.lane_id = lane.id and y.lease_id is null
        and y.kind not in ('discover', 'step') and y.due_at <= clock() order by y.due_at limit :per_lane::int)
@@ -93,7 +93,15 @@ with recursive env (id) as (
     union all
     (select y.id, y.rank from items y where lane.is_ranked and y.lane_id = lane.id and y.lease_id is null
        and y.rank is not null and y.due_at <= clock() order by y.rank limit :per_lane::int)
+    union all
+    -- Runs that have their place under a limit of runs: those who wait for it must not hide them.
+    (select y.id, '-infinity' from unnest(lane.flow_key_ids, lane.limit_ids) as k (id, limit_id)
+       join flow_limits f on f.id = k.limit_id and f.kind = 'runs'
+       join slots s on s.flow_key_id = k.id and s.lease_id = s.run_id join items y on y.run_id = s.run_id
+     where not lane.is_ranked and y.lane_id = lane.id and y.lease_id is null
+       and y.kind in ('discover', 'step') and y.due_at <= clock() order by y.due_at limit :per_lane::int)
   ) x
+  group by x.id, lane.id, lane.turn, lane.last
 )
 select lane.id as lane_id, lane.flow_key_ids, lane.limit_ids, i.id, i.kind, i.run_id, i.key, i.fence, clock() as now
 from lane left join pick p on p.lane_id = lane.id

@@ -157,6 +157,24 @@ async def test_a_limit_of_runs_counts_sleeping_runs_and_a_limit_of_calls_does_no
     assert await world.value("select count(*) from slots") == 0
 
 
+async def test_runs_older_than_a_limit_of_runs_all_come_to_their_end(world: World) -> None:
+    async def script(call: Call) -> Answer:
+        if "nap" not in call.steps:
+            return ops(sleeps("nap"))
+        await asyncio.sleep(0.05)  # Long enough for others to be refused meanwhile, and no harm when it is not.
+        return result() if "more" in call.steps else ops(sleeps("more", "100ms"))
+
+    await world.function("order", script)
+    await world.engine()
+    await world.send_many([("order/sent", {"n": n}) for n in range(24)])
+    await world.until(lambda: world.value("select count(*) = 24 from steps where state = 'sleeping'"))
+    # The run that gets the only slot then calls later than all that wait for it, in the same lane.
+    await world.function("order", script, concurrency={"fn": {"limit": 1}})
+    for run_id in await world.column("select run_id from items where kind = 'sleep'"):
+        await world.make_due(run_id, "sleep")
+    await finish(world, 24)
+
+
 async def test_a_timer_of_a_full_lane_is_not_late(world: World) -> None:
     gate = Gate()
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from tests.simulation.connection import Query
-from tests.simulation.store import FOREVER, Row
+from tests.simulation.store import EPOCH, FOREVER, Row
 
 _SECOND = timedelta(seconds=1)
 _CALLS = ("discover", "step")
@@ -52,6 +52,11 @@ def limited_lanes(q: Query) -> list[Row]:
         others = sorted((r["due_at"], k) for k, r in waiting if r["kind"] not in _CALLS)[: q.v["per_lane"]]
         calls = sorted((r[place], k) for k, r in waiting if r["kind"] in _CALLS and r[place] is not None)
         both = sorted(others + calls[: q.v["per_lane"]])
+        if not lane["is_ranked"]:
+            # Runs that have their place under a limit of runs come first.
+            placed = _placed(q, lane)
+            first = [k for _, k in calls if (t.get("items", k) or {})["run_id"] in placed][: q.v["per_lane"]]
+            both = [(EPOCH, k) for k in first] + [pair for pair in both if pair[1] not in first]
         if not both:
             rows.append((0, turn, head | {"id": None}))
         for nth, (_, key) in enumerate(both):
@@ -62,6 +67,16 @@ def limited_lanes(q: Query) -> list[Row]:
             else:
                 rows.append((nth, turn, head | {"id": None}))
     return [row for _, _, row in sorted(rows, key=lambda r: r[:2])][: q.v["room"]]
+
+
+def _placed(q: Query, lane: Row) -> set[Any]:
+    """Runs with a slot of their own under the lane's limits of runs."""
+    keys = [
+        key
+        for key, limit_id in zip(lane["flow_key_ids"], lane["limit_ids"], strict=True)
+        if (limit := q.t.get("flow_limits", limit_id)) is not None and limit["kind"] == "runs"
+    ]
+    return {r["run_id"] for (key, lease), r in q.t.rows("slots") if key in keys and lease == r["run_id"]}
 
 
 def make_flow_keys(q: Query) -> list[Row]:
