@@ -65,6 +65,8 @@ from tests.simulation.store import EPOCH, Store, Transaction
 REST_S = 90.0
 _WORKERS = 2
 _LEASE_S, _RENEW_S, _FORGOTTEN_S = 2.0, 0.5, 3.0
+#: Retention and tidying never come in a history.
+_NO_HOUSE_S = 1e6
 _RETRY = timedelta(milliseconds=200)
 _PATIENCE_S = 1.5
 _URL = "http://app.test/api/inngest"
@@ -185,6 +187,7 @@ class House:
             try:
                 self.loop.run(self._is_at_rest, BUSY_S + REST_S)
             except Stuck as stuck:
+                self._hear_complaints()
                 self.laws.must(False, f"law 2: {stuck}: {self._left()}")
             if not self.laws.breaches:
                 self.laws.after_all()
@@ -267,7 +270,16 @@ class House:
     def _hire(self, number: int) -> None:
         actor = Actor(f"worker {number}")
         name = f"worker-{number}" if self.rng.random() < 0.5 else ""
-        settings = EngineSettings(name, _LEASE_S, _RENEW_S, 8, 60.0, "cloud", False, _RETRY, _FORGOTTEN_S)
+        settings = EngineSettings(
+            name=name,
+            lease_s=_LEASE_S,
+            renew_s=_RENEW_S,
+            max_calls=8,
+            is_signed=False,
+            retry_delay=_RETRY,
+            forgotten_s=_FORGOTTEN_S,
+            housekeeping_s=_NO_HOUSE_S,
+        )
 
         async def no_keys(_environment: EnvironmentId) -> list[str]:
             return []

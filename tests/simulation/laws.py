@@ -214,8 +214,16 @@ class Laws:
         self.must(settled == list(range(1, run["completed"] + 1)), "I6-order: the memo order has holes or doubles")
         for s in steps:
             self.must((s["state"] in _SETTLED) == (s["memo_order"] is not None), "I6-state: outcome and state differ")
-        size = sum(len(s["memo"].encode()) for s in steps if s["memo_order"] is not None)
-        self.must(run["state_bytes"] == size, "COUNTERS-bytes: state_bytes is not the sum of the memos")
+        size = sum(len((s[column] or "").encode()) for s in steps for column in ("memo", "input", "opts"))
+        size += sum(len(event["payload"].encode()) for event in self._events_of(t, run))
+        self.must(run["state_bytes"] == size, "COUNTERS-bytes: state_bytes counts something else than there is")
+
+    @staticmethod
+    def _events_of(t: Transaction, run: Row) -> list[Row]:
+        more = [(r["event_id"], r["received_at"]) for key, r in t.rows("run_events") if key[0] == run["id"]]
+        places = [(run["event_id"], run["event_received_at"]), *more]
+        found = [t.get("events", (run["environment_id"], *place)) for place in places]
+        return [event for event in found if event is not None]
 
     def _open_run_is_well(self, run: Row, items: list[Row], pauses: list[Row], steps: list[Row]) -> None:
         self.must(any(i["kind"] not in _DEADLINES for i in items), "I10: an unfinished run has no work")
@@ -239,7 +247,9 @@ class Laws:
         """Judge a house in which nothing moves any more."""
         tables = self.house.store.tables
         runs = tables.get("runs", {})
-        self.must(not tables.get("slots"), "I18: a slot is leaked")
+        # The sweep that mends this has a case of Postgres in mind that the store does not have: here it is a leak.
+        was_swept = self.house.server.seen["orphaned slot freed"] > 0
+        self.must(not tables.get("slots") and not was_swept, "I18: a slot is leaked")
         self.must(not tables.get("items"), "I22: work is left")
         self.must(not tables.get("inbox"), "I3: an event is left in the inbox")
         told: dict[Any, list[Row]] = defaultdict(list)

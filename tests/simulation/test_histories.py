@@ -27,6 +27,7 @@ RARE = (
     "call under a lease that was lost",
     "fence read again before a call",
     "outcome read back",
+    "successors looked for after a lost answer",
     "connection cut",
     "waited for a lock",
     "lease not handed on",

@@ -11,7 +11,21 @@ from types import ModuleType
 from app.store.db import statements
 from app.store.named import compile_sql, named
 from tests.simulation.connection import Model
-from tests.simulation.sql import bulk, cancel, commit, flow, functions, inbox, lease, pause, signals, sync, workers
+from tests.simulation.sql import (
+    bulk,
+    cancel,
+    commit,
+    flow,
+    functions,
+    inbox,
+    lease,
+    operations,
+    overrides,
+    pause,
+    signals,
+    sync,
+    workers,
+)
 
 _MODULES: dict[str, ModuleType] = {
     "bulk": bulk,
@@ -20,6 +34,8 @@ _MODULES: dict[str, ModuleType] = {
     "functions": functions,
     "inbox": inbox,
     "lease": lease,
+    "operations": operations,
+    "overrides": overrides,
     "pause": pause,
     "signals": signals,
     "sync": sync,

@@ -99,7 +99,8 @@ def steps(q: Query, win: dict[int, Row]) -> dict[Any, int]:
             "is_race": s["race"] or bool(old and old["is_race"]),
             "memo": s["memo"],
             "memo_order": w["completed"] + s["place"] if is_settled else None,
-            "input": s["input"] or (old and old["input"]),
+            "input": s["input"] if s["input"] is not None else old and old["input"],
+            "opts": s["opts"] if s["opts"] is not None else old and old["opts"],
             "settled_at": t.began if is_settled else None,
         }
         if old is not None:

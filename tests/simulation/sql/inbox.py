@@ -91,6 +91,7 @@ _NEW = [
     "batch_size",
     "cron",
     "head_start",
+    "state_bytes",
 ]
 
 
@@ -163,7 +164,7 @@ def _run_row(r: dict[str, Any], commit_id: Any, now: Any) -> Row:
         "pending": 0,
         "group_key": None,
         "discoveries": 1,
-        "state_bytes": 0,
+        "state_bytes": r["state_bytes"],
         "max_attempts": r["max_attempts"],
         "event_id": r["event_id"],
         "event_received_at": r["event_received_at"],
@@ -198,12 +199,14 @@ def claim_keys(q: Query, asked: list[tuple[Any, Any, Any, Any]]) -> set[Any]:
 def matching_pauses(q: Query) -> list[Row]:
     """Open waits that an event of this name may end."""
     pairs = set(zip(q.v["paths"], q.v["values"], strict=True))
-    return [
-        r
-        for _, r in q.t.rows("pauses")
+    found = [
+        (key, r)
+        for key, r in q.t.rows("pauses")
         if r["environment_id"] == q.v["environment"] and r["event_name"] == q.v["name"]
         if r["match_path"] is None or (r["match_path"], r["match_value"]) in pairs
+        if key > (q.v["after_run"], q.v["after_step"])
     ]
+    return [r for _, r in sorted(found, key=lambda pair: pair[0])][: q.v["room"]]
 
 
 def pause_paths(q: Query) -> list[Row]:
@@ -239,7 +242,8 @@ def events_since(q: Query) -> list[Row]:
         for _, r in q.t.rows("events")
         if r["environment_id"] == q.v["environment"] and r["name"] == q.v["name"] and r["received_at"] >= q.v["since"]
     ]
-    return sorted(found, key=lambda r: (r["received_at"], r["id"]))
+    behind = [r for r in found if (r["received_at"], r["id"]) > (q.v["since"], q.v["after"])]
+    return sorted(behind, key=lambda r: (r["received_at"], r["id"]))[: q.v["room"]]
 
 
 def mark_rechecked(q: Query) -> list[Row]:

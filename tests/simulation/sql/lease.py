@@ -192,6 +192,7 @@ def load(q: Query) -> list[Row]:
             | {
                 "slug": function["slug"],
                 "url": function["url"],
+                "backoff": function["own_backoff"] or function["backoff"],
                 "environment_name": environment["name"],
                 "plan": environment["plan"],
                 "more_events": [e["payload"] for e in events if e] if run["batch_size"] > 1 else None,
@@ -233,6 +234,15 @@ def lock_run(q: Query) -> list[Row]:
     return [{"id": q.v["run_id"]}]
 
 
+def lock_items(q: Query) -> list[Row]:
+    """The items of runs that are about to end, in the order of their ids."""
+    runs = set(q.v["run_ids"])
+    found = sorted(key for key, r in q.t.rows("items") if r["run_id"] in runs)
+    for key in found:
+        q.t.lock("items", key)
+    return [{"id": key} for key in found if q.t.get("items", key) is not None]
+
+
 def item_fences(q: Query) -> list[Row]:
     """The fences of items whose runs are held."""
     found: list[Row] = []
@@ -241,6 +251,17 @@ def item_fences(q: Query) -> list[Row]:
         if item is not None:
             q.t.lock("items", item_id)
             found.append({"id": item_id, "fence": item["fence"], "attempt": item["attempt"]})
+    return found
+
+
+def handed_on(q: Query) -> list[Row]:
+    """Those of an entry's successors that are held as the entry has them."""
+    q.server.seen["successors looked for after a lost answer"] += 1
+    found: list[Row] = []
+    for item_id, lease_id in zip(q.v["item_ids"], q.v["lease_ids"], strict=True):
+        item = q.t.get("items", item_id)
+        if item is not None and item["lease_id"] == lease_id and item["worker_id"] == q.v["worker"]:
+            found.append({"id": item_id})
     return found
 
 

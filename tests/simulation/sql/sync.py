@@ -28,6 +28,9 @@ def put_functions(q: Query) -> list[Row]:
             "version": old["version"] + 1 if old is not None else 1,
             "paused_at": old["paused_at"] if old is not None else None,
             "archived_at": None,
+            "held_until": None,
+            "own_backoff": None,
+            "backoff": None,
             "is_removed": False,
         }
         q.t.put("functions", function_id, row)

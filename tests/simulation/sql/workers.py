@@ -106,16 +106,38 @@ def fence(q: Query) -> list[Row]:
 
 
 def sweep(q: Query) -> list[Row]:
-    """Lanes whose clock says later than their work."""
+    """Lanes whose clock says later than their work; and where the walk over the others goes on."""
+    waiting = [r for _, r in q.t.rows("items") if r["lease_id"] is None]
+    walk = sorted({r["lane_id"] for r in waiting if r["lane_id"] > q.v["after"]})[: q.v["lanes"]]
+    lately = q.t.began - q.v["lately"]
     due: dict[Any, Any] = {}
-    for _, r in q.t.rows("items"):
-        if r["lease_id"] is None and r["due_at"] <= q.t.began:
+    for r in waiting:
+        if r["due_at"] <= q.t.began and (r["due_at"] > lately or r["lane_id"] in walk):
             due[r["lane_id"]] = min(r["due_at"], due.get(r["lane_id"], FOREVER))
-    free = {lane: when for lane, when in due.items() if q.t.is_free("lanes", lane)}
-    wrong = [k for k in free if (lane := q.t.get("lanes", k)) is not None and lane["next_due"] > free[k]]
-    wrong = [k for k in wrong if not ((until := (q.t.get("lanes", k) or {})["blocked_until"]) and until > q.t.began)]
-    bring_forward(q, {k: free[k] for k in wrong})
-    return [{"id": k} for k in wrong]
+    wrong: dict[Any, Any] = {}
+    for lane_id, when in due.items():
+        lane = q.t.get("lanes", lane_id)
+        if lane is None or lane["next_due"] <= when or not q.t.is_free("lanes", lane_id):
+            continue
+        if lane["blocked_until"] is None or lane["blocked_until"] <= q.t.began:
+            wrong[lane_id] = when
+    bring_forward(q, wrong)
+    following = walk[-1] if len(walk) == q.v["lanes"] else None
+    return [{"id": k, "following": following} for k in wrong or [None]]
+
+
+def free_orphans(q: Query) -> list[Row]:
+    """Slots nobody has."""
+    leases = {(r["run_id"], r["lease_id"]) for _, r in q.t.rows("items")}
+    gone: list[Row] = []
+    for (key, lease), slot in list(q.t.rows("slots")):
+        run = q.t.get("runs", slot["run_id"])
+        is_whole = lease == slot["run_id"] and run is not None and run["ended_at"] is None
+        if (slot["run_id"], lease) not in leases and not is_whole and q.t.is_free("slots", (key, lease)):
+            q.server.seen["orphaned slot freed"] += 1
+            q.t.delete("slots", (key, lease))
+            gone.append({"flow_key_id": key})
+    return gone
 
 
 def next_due(q: Query) -> list[Row]:
