@@ -9,7 +9,7 @@ where r.account_id = :account::uuid and r.environment_id = :environment::uuid an
 -- name: function
 -- The function as it is now, with the plan its limits are read by.
 select f.id, f.app_id, a.name as app_name, a.sdk, f.slug, f.name, f.version, f.url, f.config, f.paused_at, f.held_until, f.own_backoff,
-  a.archived_at, o.plan
+  a.archived_at, a.synced_at, o.plan
 from functions f join apps a on a.id = f.app_id join accounts o on o.id = f.account_id
 where f.account_id = :account::uuid and f.environment_id = :environment::uuid and f.id = :function::uuid
 
