@@ -47,6 +47,7 @@ _NO_PAGES = (
     "/openapi",
     "/api",
     "/fail",
+    "/metrics",
 )
 #: Ends of addresses that answer with something else than a page: streams, files, pieces of pages.
 _PIECES = (
