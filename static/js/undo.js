@@ -10,7 +10,7 @@ const show = () => {
   const left = asked.until - Date.now();
   if (left <= 0 || location.pathname === asked.to.replace(/\/undo$/, '')) { if (left <= 0) sessionStorage.removeItem(KEY); return; }
   const toast = document.createElement('form');
-  Object.assign(toast, { id: 'undo-toast', className: 'toast', method: 'post', action: asked.to });
+  Object.assign(toast, { id: 'undo-toast', className: 'toast card', method: 'post', action: asked.to });
   toast.setAttribute('hx-boost', 'false');
   const words = document.createElement('span'), field = document.createElement('input'), button = document.createElement('button');
   words.textContent = `${asked.words}: nothing has started yet.`;
