@@ -121,6 +121,9 @@ class Execute:
             fresh = hot_run(row, self.retry_delay)
             known = self._hot.get(run_id)
             if known is not None:
+                if fresh.facts.is_limited:
+                    # A limit may be younger than our copy; the lease just taken holds a slot of it, to be given back.
+                    known.facts = fresh.facts
                 # Another branch of the run is being driven here: share its copy, brought to the newer version.
                 if fresh.run.version > known.run.version:
                     known.run, known.memos = fresh.run, fresh.memos

@@ -12,6 +12,7 @@ from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from app.adapters.http import Answer
 from app.domain.protocol.opcodes import Op, OpCode
 from app.domain.protocol.reply import Failed, Finished, Reply
 from app.domain.run.happenings import Checkpointed, Fetched
@@ -96,7 +97,9 @@ async def _serve(house: "House", hot: HotRun, item: LeasedItem) -> Called:
         house.perhaps_answer_wait()
     draw = house.rng.random()
     await asyncio.sleep(3.0 if draw < 0.01 and not house.server.is_calm else house.latency())
-    return Called(reply, 206, 1.0, "")
+    if isinstance(reply, Failed) and reply.code == "app_unreachable":
+        return Called(reply, 0, 1.0, "")
+    return Called(reply, 206, 1.0, "", Answer(206, {}, b"", 1.0))
 
 
 async def _checkpoint(house: "House", run_id: Any, item: LeasedItem, ops: tuple[Op, ...]) -> bool:

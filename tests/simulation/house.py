@@ -42,6 +42,7 @@ from app.engine import (
 )
 from app.engine import clock as clock_module
 from app.engine import sync as sync_module
+from app.engine.breaker import Breaker
 from app.engine.catalogue import Catalogue
 from app.engine.changes import Changes
 from app.engine.clock import DatabaseClock
@@ -67,11 +68,14 @@ _WORKERS = 2
 _LEASE_S, _RENEW_S, _FORGOTTEN_S = 2.0, 0.5, 3.0
 #: Retention and tidying never come in a history.
 _NO_HOUSE_S = 1e6
+_LONGEST_HOLD_S = 1.0
 _RETRY = timedelta(milliseconds=200)
 _PATIENCE_S = 1.5
 _URL = "http://app.test/api/inngest"
 _TIMED = (catalogue, clock_module, engine, execute, gateway, ingest, react)
 _DRAWING = (apply_module, changes, engine, queue, schedule, transition)
+#: What the engine says of crashes and freezes that were meant.
+_OURS = ("lost all leases", "a call took its worker down too often")
 _EXPECTED = (asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError, TimeoutError, Outside)
 _SCOPE = Scope(AccountId(UUID(int=1)), EnvironmentId(UUID(int=2)))
 _APP = AppId(UUID(int=3))
@@ -264,7 +268,9 @@ class House:
     def _open_web(self) -> None:
         actor = Actor("web")
         clock = self._clock()
-        self.web = _Web(actor, Ingest(self.pool, self.bell.ring), Changes(self.pool, clock, _RETRY), clock)
+        self.web = _Web(
+            actor, Ingest(self.pool, self.bell.ring), Changes(self.pool, clock, _RETRY, self.loop.time), clock
+        )
         self.loop.start(actor, _start(self.web.ingest, self.web.changes))
 
     def _hire(self, number: int) -> None:
@@ -298,6 +304,7 @@ class House:
             cast("Any", self.uuid()),
         )
         worker.execute.dispatch = cast("Any", Dispatch(self))
+        worker.execute.breaker = Breaker(longest_s=_LONGEST_HOLD_S, now=self.loop.time, chance=self.rng.random)
         worker.execute.gateway = cast("Any", Gateway(self))
         self.workers[number] = (actor, worker)
         self.loop.start(actor, worker.start())
@@ -490,7 +497,7 @@ class _Heard(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, _EXPECTED) or (error is None and record.msg.startswith("lost all leases")):
+        if isinstance(error, _EXPECTED) or (error is None and record.msg.startswith(_OURS)):
             return
         self._complaints.append(f"{record.getMessage()}: {error!r} {record.__dict__.get('error', '')}")
 

@@ -6,11 +6,12 @@ or stopped between two instructions.
 """
 
 import asyncio
+import contextlib
 import heapq
 import inspect
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         #: What asyncio reported: exceptions nobody awaited.
         self.complaints: list[dict[str, Any]] = []
         self.tasks: list[asyncio.Task[Any]] = []
+        self._contexts: dict[asyncio.Task[Any], Context] = {}
 
     def time(self) -> float:
         return self.now
@@ -62,8 +64,10 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         return asyncio.Future(loop=self)
 
     def create_task(self, coro: Any, *, name: Any = None, context: Any = None, **_more: Any) -> "asyncio.Task[Any]":
-        task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name, context=context)
+        own = context if context is not None else copy_context()
+        task: asyncio.Task[Any] = asyncio.Task(coro, loop=self, name=name, context=own)
         self.tasks.append(task)
+        self._contexts[task] = own
         return task
 
     def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:  # type: ignore[override]
@@ -128,13 +132,16 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         handle._run()
 
     def bury(self) -> None:
-        """End every task that is left without letting it do anything more."""
+        """End every task that is left; what they do while they end reaches nobody."""
         for task in self.tasks:
-            if not task.done():
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
-                coroutine = task.get_coro()
-                if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
-                    coroutine.close()
+            coroutine = task.get_coro()
+            if task.done() or not inspect.iscoroutine(coroutine):
+                continue
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            with contextlib.suppress(Exception):
+                # In its own context, or what it put there cannot be taken back.
+                self._contexts[task].run(coroutine.close)
         self._ready.clear()
         self._timers.clear()
         self.tasks.clear()
+        self._contexts.clear()

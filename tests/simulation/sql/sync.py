@@ -20,6 +20,7 @@ def put_functions(q: Query) -> list[Row]:
             "environment_id": q.v["environment"],
             "app_id": q.v["app"],
             "app_name": "house",
+            "synced_at": q.t.began,
             "sdk": "",
             "slug": slug,
             "name": slug,

@@ -91,6 +91,22 @@ def release(q: Query) -> list[Row]:
     return [{"id": k} for k, _ in mine]
 
 
+def hold_back(q: Query) -> list[Row]:
+    """A leased item whose app is not called just now is due again later."""
+    item, due = q.t.get("items", q.v["item"]), q.t.began + q.v["wait"]
+    if item is None or item["fence"] != q.v["fence"]:
+        return []
+    q.server.seen["held back from an app that fails"] += 1
+    held = item["held_due"] or item["due_at"]
+    columns = {"fence": item["fence"] + 1, "held_due": held, "due_at": due}
+    q.t.update("items", q.v["item"], lease_id=None, worker_id=None, leased_at=None, **columns)
+    for slot, _ in list(q.t.rows("slots")):
+        if slot[1] == item["lease_id"]:
+            q.t.delete("slots", slot)
+    bring_forward(q, {item["lane_id"]: due})
+    return [{"id": q.v["item"]}]
+
+
 def release_all(q: Query) -> list[Row]:
     """What a stopped worker still has by the rows."""
     mine = [(k, r) for k, r in q.t.rows("items") if r["worker_id"] == q.v["worker"]]
