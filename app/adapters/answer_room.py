@@ -42,7 +42,7 @@ class Taken:
             room.give_back(target, octets)
 
 
-_HELD: ContextVar[Taken | None] = ContextVar("stepwell_answer_room", default=None)
+_HELD: ContextVar[Taken | None] = ContextVar("answer_room", default=None)
 
 
 @contextmanager

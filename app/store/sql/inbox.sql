@@ -74,7 +74,8 @@ join events e on e.environment_id = i.environment_id and e.id = i.event_id and e
 order by i.received_at, i.event_id
 
 -- name: create_runs
--- The runs of claimed events with their first items, and the answers of functions that made none.
+-- The runs of claimed events with their first items, and the answers of functions that made none. Items are due a
+-- microsecond apart, so that what waits behind a limit goes on in the order of its events.
 with new as materialized (
   select * from unnest(:n::int[], :run_id::uuid[], :account::uuid[], :environment::uuid[], :app::uuid[], :function::uuid[],
     :function_version::int[], :lane::uuid[], :max_attempts::int[], :is_quiet::bool[], :event_id::uuid[],
@@ -109,8 +110,8 @@ with new as materialized (
   insert into items (id, account_id, environment_id, function_id, run_id, lane_id, key, kind, rank, due_at, fence, lease_id, worker_id,
     leased_at)
   select g.item_id, g.account_id, g.environment_id, g.function_id, g.run_id, g.item_lane, 'start', 'discover',
-    coalesce(g.due_at, clock()) - g.head_start,
-    coalesce(g.due_at, clock()), case when g.lease_id is null then 0 else 1 end, g.lease_id,
+    coalesce(g.due_at, clock() + g.n * interval '1 microsecond') - g.head_start,
+    coalesce(g.due_at, clock() + g.n * interval '1 microsecond'), case when g.lease_id is null then 0 else 1 end, g.lease_id,
     case when g.lease_id is not null then :worker::uuid end, case when g.lease_id is not null then clock() end
   from good g join made m on m.id = g.run_id where g.skip is null
   on conflict (id) do nothing
