@@ -70,7 +70,12 @@ with recursive here as (
 )
 select i.*, e.name, e.client_id, e.ts, e.payload, v.catalogue_version, clock() as now
 from i join environments v on v.id = i.environment_id
-join events e on e.environment_id = i.environment_id and e.id = i.event_id and e.received_at = i.received_at
+-- The limit keeps this one lookup per event, by the whole key and in one partition: as a join, a plan made while the tables
+-- were young walks all events of the environment for each.
+cross join lateral (
+  select e.name, e.client_id, e.ts, e.payload from events e
+  where e.environment_id = i.environment_id and e.id = i.event_id and e.received_at = i.received_at limit 1
+) e
 order by i.received_at, i.event_id
 
 -- name: create_runs
