@@ -120,9 +120,10 @@ def create_runs(q: Query) -> list[Row]:
             "lane_id": r["item_lane"],
         }
         worker = q.v["worker"] if r["lease_id"] is not None else None
-        item = new_item(owner, "start", "discover", None, r["due_at"] or now, r["lease_id"], worker, now)
+        due_at = r["due_at"] or now + timedelta(microseconds=r["n"])
+        item = new_item(owner, "start", "discover", None, due_at, r["lease_id"], worker, now)
         if r["head_start"] is not None:
-            item["rank"] = (r["due_at"] or now) - r["head_start"]
+            item["rank"] = due_at - r["head_start"]
         t.insert("items", r["item_id"], item)
     for r in good:
         if r["lease_id"] is None and r["skip"] is None:
