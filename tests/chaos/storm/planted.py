@@ -34,7 +34,11 @@ PLANTS: dict[str, tuple[tuple[str, str, str, str], ...]] = {
     "timeout_item": (
         ("commit", "enqueue", "join win w on w.n = q.n\n", "join win w on w.n = q.n and q.kind <> 'timeout'\n"),
     ),
-    "slot": (("commit", "free_slots", "where s.lease_id = f.lease_id", "where false"),),
+    "slot": (
+        ("commit", "free_slots", "where s.lease_id = f.lease_id", "where false"),
+        # Or the sweep would repair it within a second, now and then before anybody looked.
+        ("workers", "free_orphans", "where not exists (", "where false and not exists ("),
+    ),
 }
 """Statement file, name, text and its replacement."""
 
