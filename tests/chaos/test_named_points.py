@@ -6,15 +6,15 @@ from app.engine.pause_points import KILL_AT, KILLED
 from tests.chaos.conftest import IS_FULL, OpenHouse
 from tests.processes import await_so
 
-AFTER_COMMIT = ["commit.after:4", "queue.leased:1"]
+AFTER_COMMIT = ["queue.leased:1"]
 """Points at which everything done so far is committed: no step may be done again."""
-BEFORE_COMMIT = ["ingest.before:1", "react.claimed:1"]
+BEFORE_COMMIT = ["ingest.before:1"]
 """Points where nothing is stored of the calls under way: one step of each may be done again."""
 WITH_RESULT = ["commit.before:2"]
 """Points at which an app has answered and nothing of it is stored."""
 MORE_AFTER_COMMIT = ["ingest.after:1", "change.committed:1", "react.committed:1", "commit.after:1", "commit.after:5"]
-MORE_AFTER_COMMIT += ["change.committed:2", "queue.leased:2", "queue.leased:3"]
-MORE_BEFORE = ["change.locked:1", "call.before:1", "call.before:2", "call.before:4", "heartbeat:1"]
+MORE_AFTER_COMMIT += ["commit.after:4", "change.committed:2", "queue.leased:2", "queue.leased:3"]
+MORE_BEFORE = ["react.claimed:1", "change.locked:1", "call.before:1", "call.before:2", "call.before:4", "heartbeat:1"]
 MORE_BEFORE += ["call.after:1", "call.after:3", "call.after:5", "commit.before:1", "commit.before:5"]
 MORE_BEFORE += ["commit.after:2"]  # One of the parallel pair is committed, the other's call may be under way.
 
