@@ -25,7 +25,7 @@ demo: setup ## start Stepwell with a sample shop and send an order through it
 	@exec .venv/bin/stepwell demo
 
 .PHONY: test
-test: setup ## run the tests, at most ten minutes on two cores
+test: setup ## run the tests, about ten minutes on two cores
 	@$(RUN) -m pytest -q -n $(PROCESSES) --dist loadgroup
 
 .PHONY: test-all

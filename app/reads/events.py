@@ -15,6 +15,7 @@ from app.domain.ids import EnvironmentId, parse_ulid, to_ulid
 from app.reads.handles import handle_of
 from app.reads.run_state import ENDED, display_state
 from app.reads.runs import parse_search
+from app.reads.stored import Payload
 from app.store.db import Connection
 
 #: Rows of a page.
@@ -157,15 +158,6 @@ class Answer:
         if self.outcome == "debounced" and not self.detail.startswith("superseded"):
             return _RAN_FOR_ALL if self.run is not None else _HELD_BACK
         return WHY_NOT.get(self.outcome or "", self.outcome or "")
-
-
-@dataclass(frozen=True, slots=True)
-class Payload:
-    """Stored JSON as far as a page shows it; `octets` is its whole length."""
-
-    text: str
-    octets: int
-    is_cut: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ from litestar import Router, get
 from litestar.di import NamedDependency
 from litestar.response import Template
 
-from app.reads.events import Payload, StartedRun
+from app.reads.events import StartedRun
 from app.reads.settings_of import TriggerLine, pieces
 from app.reads.stacks import Line
+from app.reads.stored import Payload
 from app.web.guards import Principal, require_person
 from app.web.hx import PRIVATE
 

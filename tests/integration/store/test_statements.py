@@ -44,3 +44,9 @@ async def test_every_pair_of_parts_makes_a_commit_statement(engine_connection: A
         for pair in itertools.combinations(OPTIONAL, 2):
             await engine_connection.prepare(joined("commit", (*start, leases, *pair, "answer")).sql)
         await engine_connection.prepare(joined("commit", (*start, leases, *OPTIONAL, "answer")).sql)
+
+
+async def test_a_replay_reads_of_a_function_all_that_the_catalogue_reads(engine_connection: Any) -> None:
+    wanted = (await engine_connection.prepare(named("functions", "of_environment").sql)).get_attributes()
+    found = (await engine_connection.prepare(named("replay", "function").sql)).get_attributes()
+    assert {column.name for column in wanted} <= {column.name for column in found}
