@@ -24,7 +24,7 @@ from app.domain.errors import Outside
 from app.domain.event import INVOKED
 from app.domain.ids import FunctionId, RunId, WorkerId
 from app.domain.limits import MIB
-from app.domain.run.happenings import Happening
+from app.domain.run.happenings import Happening, Resumed
 from app.domain.scope import Scope
 from app.engine import pause_points
 from app.engine.arm import Fresh, arm, must_arm
@@ -146,8 +146,9 @@ class React:
             plan = Plan()
             wishes: list[Wish] = []
             done: list[Any] = []
-            for row in rows:
-                if not await self._wake_waits(connection, row):
+            busy = await self._wake_waits(connection, rows)
+            for n, row in enumerate(rows):
+                if n in busy:
                     continue
                 done.append(row)
                 scope = Scope(row["account_id"], row["environment_id"])
@@ -160,20 +161,26 @@ class React:
         self._tell(out, plan, made)
         return out
 
-    async def _wake_waits(self, connection: Any, row: Any) -> bool:
-        """Move the runs that wait for an event; False when one of them is busy.
+    async def _wake_waits(self, connection: Any, rows: list[Any]) -> set[int]:
+        """Move the runs that wait for claimed events; the places of events for which one of them is busy.
 
-        Before the inbox row goes for good: a crash here repeats the wake-ups, and a closed wait ignores them.
+        Before the inbox rows go for good: a crash here repeats the wake-ups, and a closed wait ignores them.
         """
-        is_done = True
-        async for run_id, happening in waits_ended_by(connection, row):
+        busy: set[int] = set()
+        moved: set[tuple[RunId, str]] = set()
+        async for n, run_id, happening in waits_ended_by(connection, rows):
+            # The first event ends a wait; those behind it in this claim were asked for before that was committed.
+            wait = (run_id, happening.step_key if isinstance(happening, Resumed) else "")
+            if wait in moved:
+                continue
             try:
                 await self.resume(run_id, happening)
+                moved.add(wait)
             except asyncpg.LockNotAvailableError:
                 # Somebody sits on the run; the event waits, and the others do not (F9).
-                is_done = False
-                self._leave_aside(row["event_id"], _BUSY_S)
-        return is_done
+                busy.add(n)
+                self._leave_aside(rows[n]["event_id"], _BUSY_S)
+        return busy
 
     async def fire_due(self) -> Reacted:
         """Start the runs of debounces and batches whose time has come."""

@@ -27,49 +27,72 @@ _FIRST = UUID(int=0)
 log = logging.getLogger(__name__)
 
 
-async def waits_ended_by(connection: Any, row: Any, room: int = _SLICE) -> AsyncIterator[tuple[RunId, Happening]]:
-    """The runs that a claimed event resumes, with what they are told. `row` is one of `claim` (sql/inbox.sql).
+async def waits_ended_by(
+    connection: Any, rows: list[Any], room: int = _SLICE
+) -> AsyncIterator[tuple[int, RunId, Happening]]:
+    """The runs that claimed events resume, with what they are told: the place of the event in `rows`, run, happening.
 
-    However many there are, `room` waits are in memory at once.
+    `rows` are of `claim` (sql/inbox.sql). However many waits there are, `room` of them are in memory at once; those of an
+    event come in one piece, in the order of the events. An event of a name nobody waits for costs nothing here.
     """
-    if row["correlation"] is not None:
-        children = await fetch(
+    children = [(n, row) for n, row in enumerate(rows) if row["correlation"] is not None]
+    if children:
+        for pause in await fetch(
             connection,
-            named("inbox", "pause_of_child"),
-            environment=row["environment_id"],
-            correlation=row["correlation"],
-        )
-        for pause in children:
-            yield pause["run_id"], _of_child(pause["step_key"], row["payload"])
-    paths = [
-        r["match_path"]
-        for r in await fetch(
-            connection, named("inbox", "pause_paths"), environment=row["environment_id"], name=row["name"]
-        )
-    ]
-    event: Any = msgspec.json.decode(row["payload"]) if paths else None
-    pairs = [(path, wait_value(path, event)) for path in paths]
-    last = (_FIRST, "")
+            named("inbox", "pauses_of_children"),
+            n=[n for n, _ in children],
+            environment=[row["environment_id"] for _, row in children],
+            correlation=[row["correlation"] for _, row in children],
+        ):
+            yield pause["n"], pause["run_id"], _of_child(pause["step_key"], rows[pause["n"]]["payload"])
+    waited = [(n, row) for n, row in enumerate(rows) if row["has_waits"]]
+    if not waited:
+        return
+    lookups = await _lookups(connection, waited)
+    last = (-1, _FIRST, "")
+    decoded: tuple[int, Any] = (-1, None)
     while True:
         pauses = await fetch(
             connection,
             named("inbox", "matching_pauses"),
-            environment=row["environment_id"],
-            name=row["name"],
-            paths=[p for p, _ in pairs],
-            values=[v for _, v in pairs],
-            after_run=last[0],
-            after_step=last[1],
+            n=[n for n, _ in waited],
+            environment=[row["environment_id"] for _, row in waited],
+            name=[row["name"] for _, row in waited],
+            **lookups,
+            after_n=last[0],
+            after_run=last[1],
+            after_step=last[2],
             room=room,
         )
         for pause in pauses:
-            if event is None:
-                event = msgspec.json.decode(row["payload"])
-            if _is_in_time(pause, row) and wait_matches(pause["expression"], event, row["received_at"])[0]:
-                yield pause["run_id"], _ended(pause, row)
+            row = rows[pause["n"]]
+            if not _is_in_time(pause, row):
+                continue
+            if decoded[0] != pause["n"]:
+                decoded = pause["n"], msgspec.json.decode(row["payload"])
+            if wait_matches(pause["expression"], decoded[1], row["received_at"])[0]:
+                yield pause["n"], pause["run_id"], _ended(pause, row)
         if len(pauses) < room:
             return
-        last = (pauses[-1]["run_id"], pauses[-1]["step_key"])
+        last = (pauses[-1]["n"], pauses[-1]["run_id"], pauses[-1]["step_key"])
+
+
+async def _lookups(connection: Any, waited: list[tuple[int, Any]]) -> dict[str, list[Any]]:
+    """What `matching_pauses` looks for by value: each event's values at the paths that waits of its name compare by."""
+    pairs = list({(row["environment_id"], row["name"]) for _, row in waited})
+    paths: dict[tuple[UUID, str], list[str]] = {}
+    for found in await fetch(
+        connection, named("inbox", "pause_paths"), environment=[p[0] for p in pairs], name=[p[1] for p in pairs]
+    ):
+        paths.setdefault((found["environment_id"], found["name"]), []).append(found["path"])
+    wanted: list[tuple[int, UUID, str, str, str | None]] = []
+    for n, row in waited:
+        pair = (row["environment_id"], row["name"])
+        if pair in paths:
+            event = msgspec.json.decode(row["payload"])
+            wanted += [(n, *pair, path, wait_value(path, event)) for path in paths[pair]]
+    columns = ("value_n", "value_environment", "value_name", "path", "value")
+    return {column: [values[i] for values in wanted] for i, column in enumerate(columns)}
 
 
 async def recheck(connection: Any, pause: Any, room: int = _SLICE) -> Happening | None:

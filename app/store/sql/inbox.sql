@@ -37,6 +37,7 @@ select s.body_sha, s.ids from ingest_seeds s where s.environment_id = :environme
 -- Events nobody has reacted to, locked until their consequences are committed. In turns (D10): of each environment and name
 -- the oldest, the room shared equally, so nobody waits behind another's flood. The index gives the next pair in one
 -- probe; when there are more pairs than turns, the next round goes on behind the last one (`turn_*` of the rows).
+-- `has_waits` says whether any wait is open for the pair: one that opens later looks back at the event itself (rule 15).
 with recursive here as (
   (select x.environment_id, x.name, 1 as n from inbox x
    where (x.environment_id, x.name) > (:after_environment::uuid, :after_name::text)
@@ -58,9 +59,11 @@ with recursive here as (
     order by i.environment_id, i.name limit 1) x
   where a.n < :turns::int
 ), turns as materialized (
-  select environment_id, name, n from here union all select environment_id, name, n from again
+  select t.environment_id, t.name, t.n,
+    exists (select from pauses p where p.environment_id = t.environment_id and p.event_name = t.name) as has_waits
+  from (select * from here union all select * from again) t
 ), i as materialized (
-  select x.environment_id, x.event_id, x.received_at, x.account_id, x.correlation, t.n as turn
+  select x.environment_id, x.event_id, x.received_at, x.account_id, x.correlation, t.n as turn, t.has_waits
   from turns t cross join lateral (
     select i.environment_id, i.event_id, i.received_at, i.account_id, i.correlation from inbox i
     where i.environment_id = t.environment_id and i.name = t.name and i.event_id <> all(:set_aside::uuid[])
@@ -150,22 +153,44 @@ with new as materialized (
 select id from made
 
 -- name: matching_pauses
--- Open waits that an event of this name may end, slice by slice: by the value they compare with, or without such a value.
-select p.run_id, p.step_key, p.kind, p.expression, p.match_path, p.match_value, p.requested_at, p.expires_at
-from pauses p
-where p.environment_id = :environment::uuid and p.event_name = :name::text
-  and (p.match_path is null or (p.match_path, p.match_value) in (select * from unnest(:paths::text[], :values::text[])))
-  and (p.run_id, p.step_key) > (:after_run::uuid, :after_step::text)
-order by p.run_id, p.step_key limit :room::int
+-- Open waits that events may end, slice by slice in the order of the events: by the value they compare with, or without
+-- such a value. The offsets keep each lookup on the index, whatever a plan made while the table was young would prefer.
+select * from (
+  select e.n, p.* from unnest(:n::int[], :environment::uuid[], :name::text[]) as e (n, environment_id, name)
+  cross join lateral (
+    select p.run_id, p.step_key, p.kind, p.expression, p.match_path, p.match_value, p.requested_at, p.expires_at from pauses p
+    where p.environment_id = e.environment_id and p.event_name = e.name and p.match_path is null offset 0
+  ) p
+  union all
+  select v.n, p.* from unnest(:value_n::int[], :value_environment::uuid[], :value_name::text[], :path::text[], :value::text[])
+    as v (n, environment_id, name, path, value)
+  cross join lateral (
+    select p.run_id, p.step_key, p.kind, p.expression, p.match_path, p.match_value, p.requested_at, p.expires_at from pauses p
+    where p.environment_id = v.environment_id and p.event_name = v.name and p.match_path = v.path and p.match_value = v.value
+    offset 0
+  ) p
+) w
+where (w.n, w.run_id, w.step_key) > (:after_n::int, :after_run::uuid, :after_step::text)
+order by w.n, w.run_id, w.step_key limit :room::int
 
 -- name: pause_paths
--- The paths that open waits of a name compare by, so that the event's values can be computed once.
-select distinct p.match_path from pauses p
-where p.environment_id = :environment::uuid and p.event_name = :name::text and p.match_path is not null
+-- The paths that open waits of names compare by, so that events' values can be computed once. One probe of the index per path.
+with recursive p as (
+  select t.environment_id, t.name,
+    (select min(w.match_path) from pauses w where w.environment_id = t.environment_id and w.event_name = t.name) as path
+  from unnest(:environment::uuid[], :name::text[]) as t (environment_id, name)
+  union all
+  select p.environment_id, p.name, (select min(w.match_path) from pauses w
+    where w.environment_id = p.environment_id and w.event_name = p.name and w.match_path > p.path)
+  from p where p.path is not null
+)
+select p.environment_id, p.name, p.path from p where p.path is not null
 
--- name: pause_of_child
--- The wait of a parent for the child that ended.
-select p.run_id, p.step_key from pauses p where p.environment_id = :environment::uuid and p.correlation = :correlation::text
+-- name: pauses_of_children
+-- The waits of parents for children that ended.
+select c.n, p.run_id, p.step_key from unnest(:n::int[], :environment::uuid[], :correlation::text[])
+  as c (n, environment_id, correlation)
+join pauses p on p.environment_id = c.environment_id and p.correlation = c.correlation
 
 -- name: unchecked_pauses
 -- Waits whose second look (rule 15) is still owed.

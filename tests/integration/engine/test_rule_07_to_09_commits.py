@@ -155,10 +155,10 @@ async def test_rule_07_an_event_that_cannot_be_reacted_to_stops_no_other(
 
     real = waits.waits_ended_by
 
-    async def breaks(connection: Any, row: Any) -> AsyncIterator[Any]:
-        if row["name"] == "broken":
+    async def breaks(connection: Any, rows: list[Any]) -> AsyncIterator[Any]:
+        if any(row["name"] == "broken" for row in rows):
             raise RuntimeError("a bug that only this event meets")
-        async for found in real(connection, row):
+        async for found in real(connection, rows):
             yield found
 
     monkeypatch.setattr(react, "waits_ended_by", breaks)

@@ -256,6 +256,35 @@ async def test_rule_15_one_event_ends_one_wait_once_even_when_both_looks_see_it(
     assert gate.waiting == 0
 
 
+async def test_rule_15_events_claimed_together_each_end_the_wait_they_name_and_a_wait_ends_once(world: World) -> None:
+    def answer(call: Call) -> Answer:
+        if "w" in call.steps:
+            return result()
+        return ops(waits("w", "x", when=f"async.data.n == {call.body['event']['data']['n']}"))
+
+    await world.function("order", answer)
+    await world.engine()
+    runs = [await world.begin("order", {"n": n}) for n in (1, 2)]
+    for run_id in runs:
+        await world.quiet(run_id)
+    named = [
+        ("x", {"n": 2, "by": "first"}),
+        ("x", {"n": 2, "by": "second"}),
+        ("y", None),
+        ("x", {"n": 1, "by": "third"}),
+    ]
+    react = world.stop_at("react.claimed")
+    await world.send_many(named)
+    assert len(await react.reached()) == len(named)
+    react.go()
+    for run_id, by in zip(runs, ("third", "first"), strict=True):
+        await world.ended(run_id)
+        assert await world.told(run_id, "wait.resumed") == ["wait.resumed"]
+        _, last = world.apps.of(run_id)
+        assert last.steps["w"]["data"]["by"] == by
+    await world.until(lambda: world.value("select not exists (select from inbox)"))
+
+
 async def test_rule_16_a_leased_call_that_is_not_sent_when_its_run_is_cancelled_is_not_made(world: World) -> None:
     await world.function("order", in_turn("a"))
     engine = await world.engine()

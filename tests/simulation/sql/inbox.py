@@ -61,6 +61,7 @@ def claim(q: Query) -> list[Row]:
             assert event is not None and environment is not None
             columns = {c: event[c] for c in ("name", "client_id", "ts", "payload")}
             more = {"turn": turn, "catalogue_version": environment["catalogue_version"], "now": t.began}
+            more["has_waits"] = any((p["environment_id"], p["event_name"]) == pair for _, p in t.rows("pauses"))
             rows.append(box | columns | more)
     return sorted(rows[: q.v["room"]], key=lambda r: (r["received_at"], r["event_id"]))
 
@@ -198,34 +199,37 @@ def claim_keys(q: Query, asked: list[tuple[Any, Any, Any, Any]]) -> set[Any]:
 
 
 def matching_pauses(q: Query) -> list[Row]:
-    """Open waits that an event of this name may end."""
-    pairs = set(zip(q.v["paths"], q.v["values"], strict=True))
+    """Open waits that events may end, in the order of the events."""
+    values = {tuple(v.values()) for v in _unnest(q, "value_n", "value_environment", "value_name", "path", "value")}
     found = [
-        (key, r)
+        (e["n"], key, r)
+        for e in _unnest(q, "n", "environment", "name")
         for key, r in q.t.rows("pauses")
-        if r["environment_id"] == q.v["environment"] and r["event_name"] == q.v["name"]
-        if r["match_path"] is None or (r["match_path"], r["match_value"]) in pairs
-        if key > (q.v["after_run"], q.v["after_step"])
+        if (r["environment_id"], r["event_name"]) == (e["environment"], e["name"])
+        if r["match_path"] is None or (e["n"], e["environment"], e["name"], r["match_path"], r["match_value"]) in values
+        if (e["n"], *key) > (q.v["after_n"], q.v["after_run"], q.v["after_step"])
     ]
-    return [r for _, r in sorted(found, key=lambda pair: pair[0])][: q.v["room"]]
+    return [r | {"n": n} for n, _, r in sorted(found, key=lambda f: f[:2])][: q.v["room"]]
 
 
 def pause_paths(q: Query) -> list[Row]:
-    """The paths that open waits of a name compare by."""
+    """The paths that open waits of names compare by."""
+    pairs = {(p["environment"], p["name"]) for p in _unnest(q, "environment", "name")}
     paths = {
-        r["match_path"]
+        (r["environment_id"], r["event_name"], r["match_path"])
         for _, r in q.t.rows("pauses")
-        if r["environment_id"] == q.v["environment"] and r["event_name"] == q.v["name"] and r["match_path"] is not None
+        if (r["environment_id"], r["event_name"]) in pairs and r["match_path"] is not None
     }
-    return [{"match_path": path} for path in sorted(paths)]
+    return [dict(zip(("environment_id", "name", "path"), p, strict=True)) for p in sorted(paths)]
 
 
-def pause_of_child(q: Query) -> list[Row]:
-    """The wait of a parent for the child that ended."""
+def pauses_of_children(q: Query) -> list[Row]:
+    """The waits of parents for children that ended."""
     return [
-        r
+        r | {"n": c["n"]}
+        for c in _unnest(q, "n", "environment", "correlation")
         for _, r in q.t.rows("pauses")
-        if r["environment_id"] == q.v["environment"] and r["correlation"] == q.v["correlation"]
+        if (r["environment_id"], r["correlation"]) == (c["environment"], c["correlation"])
     ]
 
 
