@@ -48,6 +48,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("stepwell_commit_seconds", "histogram", "Time of one commit of the engine.", (), _SECONDS),
     Metric("stepwell_commit_losers_total", "counter", "Entries that did not win at once and went the slow path."),
     Metric("stepwell_leases_taken_total", "counter", "Items leased from the queue; hot successors are not among them."),
+    Metric("stepwell_poison_work_total", "counter", "Runs failed because their call took its worker down too often."),
     Metric("stepwell_repairs_total", "counter", "What keepers of this process put right, by kind.", ("kind",)),
     Metric("stepwell_items_held", "gauge", "Items this worker holds a lease of."),
     Metric("stepwell_items_limit", "gauge", "Items this worker takes at most at its present pace."),

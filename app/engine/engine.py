@@ -39,7 +39,7 @@ from app.engine.dispatch import Dispatch
 from app.engine.execute import Execute
 from app.engine.gateway import Gateway
 from app.engine.keepers import branches, cron, merge, orders, recheck, rescue, retention, tidy
-from app.engine.keepers.sweep import Sweep
+from app.engine.keepers.sweep import Sweep, free_orphans
 from app.engine.overrides import end_due
 from app.engine.queue import lease
 from app.engine.react import React, Reacted
@@ -221,6 +221,7 @@ class Engine:
         ):
             await note(self.cold_pool, "give_back", given)
             self._wake.set()
+        await note(self.cold_pool, "orphan", await free_orphans(self.cold_pool))
         if wrong := await self._sweep.run_once(self.cold_pool):
             await note(self.cold_pool, "sweep", len(wrong))
             self.wake(wrong)

@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from app import telemetry
 from app.adapters.answer_room import until_committed
 from app.adapters.http import Answer
 from app.domain.ids import ItemId, RunId, derive_item_id, to_ulid
@@ -250,6 +251,7 @@ class Execute:
         if item.kind in TIMERS:
             return TimerDue(item.key), None, None
         if item.redeliveries >= _POISON:
+            telemetry.count("stepwell_poison_work_total")
             log.error(
                 "a call took its worker down too often; its run fails",
                 extra={"run_id": to_ulid(hot.run.id), "item_id": str(item.id), "code": "poison_work"},

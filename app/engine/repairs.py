@@ -8,6 +8,7 @@ from app.store.named import fetch, named
 KINDS = {
     "rescue": "Items of workers whose lease ran out, given back to the queue",
     "give_back": "Items that were leased and forgotten, given back to the queue",
+    "orphan": "Slots whose call or run was gone, freed",
     "sweep": "Lanes whose clock was later than their work",
     "recheck": "Waits that were looked at a second time by a keeper",
 }

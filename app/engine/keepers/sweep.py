@@ -33,8 +33,6 @@ class Sweep:
     async def run_once(self, pool: Pool) -> list[UUID]:
         """Bring the clocks of lanes forward; returns the lanes that were wrong."""
         async with pool.acquire(timeout=10) as connection:
-            if freed := await fetch(connection, named("workers", "free_orphans")):
-                log.warning("freed slots that nobody had", extra={"slots": len(freed)})
             rows = await fetch(
                 connection,
                 named("workers", "sweep"),
@@ -45,3 +43,12 @@ class Sweep:
         self.is_first = False
         self.after = rows[0]["following"] or _START
         return [row["id"] for row in rows if row["id"] is not None]
+
+
+async def free_orphans(pool: Pool) -> int:
+    """Free the slots nobody has; returns how many there were. Lanes look for freed slots by themselves."""
+    async with pool.acquire(timeout=10) as connection:
+        freed = len(await fetch(connection, named("workers", "free_orphans")))
+    if freed:
+        log.warning("freed slots that nobody had", extra={"slots": freed})
+    return freed

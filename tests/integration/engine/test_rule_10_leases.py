@@ -5,6 +5,7 @@ import asyncio
 import asyncpg
 import pytest
 
+from app import telemetry
 from tests.integration.engine.world import Gate, World, in_turn, ops, ran, result
 
 
@@ -197,6 +198,9 @@ async def test_rule_10_work_that_takes_three_workers_down_is_set_aside_and_its_r
     row = await world.ended(run_id)
     assert (row["status"], row["error_code"]) == ("failed", "poison_work")
     assert {call.attempt for call in world.apps.of(run_id)} == {0}
+    counted = {tuple(value[:-1]): value[-1] for value in telemetry.snapshot()["values"]}
+    assert counted[("stepwell_poison_work_total",)] >= 1
+    assert await world.value("select sum(count) from repairs where kind = 'rescue'") == 3
 
 
 async def test_rule_10_a_stop_hands_back_and_counts_nothing(world: World) -> None:

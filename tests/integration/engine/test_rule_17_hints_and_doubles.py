@@ -25,6 +25,22 @@ async def test_rule_17_runs_go_on_when_no_bell_ever_rings(world: World) -> None:
     assert (await world.ended(run_id))["status"] == "completed"
 
 
+async def test_rule_17_a_slot_that_nobody_has_is_freed_by_a_keeper_and_the_repair_is_noted(world: World) -> None:
+    await world.function("order", in_turn("a"), concurrency=[{"limit": 1}])
+    engine = await world.engine()
+    await world.ended(await world.begin("order"))
+    key = await world.value("select id from flow_keys limit 1")
+    await world.owner.execute(
+        "insert into slots (flow_key_id, lease_id, account_id, environment_id, run_id, item_id)"
+        " values ($1, gen_random_uuid(), $2, $3, gen_random_uuid(), gen_random_uuid())",
+        key, world.mine.account_id, world.mine.environment_id,
+    )  # fmt: skip
+    await engine.keep_once()
+    assert await world.value("select count(*) from slots") == 0
+    assert await world.value("select sum(count) from repairs where kind = 'orphan'") == 1
+    await world.ended(await world.begin("order"))
+
+
 async def test_rule_17_a_lane_whose_clock_is_late_is_found_by_the_sweep(world: World) -> None:
     await world.function("order", in_turn("a"))
     idle = await world.engine(starts=False)
