@@ -58,6 +58,10 @@ _MOST_HINTS = 4_096
 _RISING_S = 0.05
 #: First items react may lease to this worker in one round; the rest is for anyone.
 _REACT_ROOM = 64
+#: The same while the worker is crowded: beyond what it may hold, and only for those of whom it holds nothing.
+_NEWCOMERS = 8
+#: Seconds after which the inbox is looked at whatever the bell says; each look costs three answers of the database.
+_UNRUNG_S = 0.05
 #: Channels on which `_after_commit` and the web process say that a run changed.
 _CHANGES = f"{RUN_CHANGED}*"
 #: How long a bulk action waits for a worker when nobody says that there is one.
@@ -125,6 +129,9 @@ class Engine:
     _hints: set[UUID] = field(default_factory=set)
     _tasks: list["asyncio.Task[None]"] = field(default_factory=list)
     _is_stopping: bool = False
+    #: Whether there may be events in the inbox, and when to look without being told (monotonic).
+    _has_news: bool = True
+    _look_at: float = 0.0
     _sweep: Sweep = field(default_factory=Sweep)
     committer: Committer = field(init=False)
     execute: Execute = field(init=False)
@@ -271,6 +278,7 @@ class Engine:
                 # Work we cannot take; somebody else may.
                 self.bell.ring([lane.bytes for lane in lanes])
         if any(entry.emits for entry in entries):
+            self._has_news = True
             self._wake.set()
 
     async def _look_again(self) -> None:
@@ -336,7 +344,9 @@ class Engine:
         """The bell wakes the engine directly; arq is not in between."""
         while True:
             for raw in await self.bell.wait(_LONGEST_WAIT_S):
-                if len(raw) == 16 and len(self._hints) < _MOST_HINTS:
+                if len(raw) != 16:
+                    self._has_news = True
+                elif len(self._hints) < _MOST_HINTS:
                     self._hints.add(UUID(bytes=raw))
             self._wake.set()
 
@@ -369,16 +379,7 @@ class Engine:
         asked_at = time.monotonic()
         await asyncio.sleep(0)
         self.execute.pace.passed(time.monotonic() - asked_at, self.execute.in_flight)
-        room = self.execute.room
-        # New runs may not overtake work that already waits for room.
-        asked_at = time.monotonic()
-        reacted = await self.react.round(0 if self.execute.is_crowded else min(room, _REACT_ROOM))
-        for hot, item in reacted.started:
-            self.execute.start(hot, item, asked_at)
-        if reacted.owes_look:
-            self._waits_opened.set()
-        if reacted.left_ready:
-            self.bell.ring()
+        reacted = await self._react()
         room = self.execute.room
         leased = 0
         if room > 0:
@@ -398,6 +399,25 @@ class Engine:
                 self._hints |= hints
             return _RISING_S if self.execute.pace.is_rising else _LONGEST_WAIT_S
         return await self._until_due()
+
+    async def _react(self) -> Reacted:
+        asked_at = time.monotonic()
+        if not self._has_news and asked_at < self._look_at:
+            return Reacted()
+        self._has_news, self._look_at = False, asked_at + _UNRUNG_S
+        room, present = min(self.execute.room, _REACT_ROOM), None
+        if self.execute.is_crowded:
+            # New runs may not overtake work that already waits for room, but those of others do not wait behind it.
+            room, present = self.execute.room_beyond(_NEWCOMERS), self.execute.environments
+        reacted = await self.react.round(room, present)
+        self._has_news = self._has_news or reacted.events > 0
+        for hot, item in reacted.started:
+            self.execute.start(hot, item, asked_at)
+        if reacted.owes_look:
+            self._waits_opened.set()
+        if reacted.left_ready:
+            self.bell.ring()
+        return reacted
 
     async def _until_due(self) -> float:
         async with self.pool.acquire(timeout=10) as connection:

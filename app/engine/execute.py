@@ -22,7 +22,7 @@ import msgspec
 from app import telemetry
 from app.adapters.answer_room import until_committed
 from app.adapters.http import Answer
-from app.domain.ids import ItemId, RunId, derive_item_id, to_ulid
+from app.domain.ids import EnvironmentId, ItemId, RunId, derive_item_id, to_ulid
 from app.domain.protocol.reply import Failed, Finished, Ops, Reply
 from app.domain.run.happenings import DeadlineDue, Happening, Poisoned, Replied, TimerDue
 from app.domain.run.keys import START
@@ -96,6 +96,15 @@ class Execute:
     def room(self) -> int:
         """How many more items this worker may hold."""
         return 0 if self.is_stopping else self.pace.room(len(self._tasks), self._octets)
+
+    def room_beyond(self, limit: int) -> int:
+        """How many items may still be held when `limit` more than the pace allows are bearable."""
+        return 0 if self.is_stopping else self.pace.room(len(self._tasks), self._octets, limit)
+
+    @property
+    def environments(self) -> set[EnvironmentId]:
+        """The environments of whose runs this worker holds items."""
+        return {hot.facts.scope.environment_id for hot in self._hot.values()}
 
     @property
     def in_flight(self) -> int:

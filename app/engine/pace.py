@@ -43,9 +43,12 @@ class Pace:
         elif held >= self.limit:
             self.limit = min(self.most, int(self.limit * _RISE) + _RISE_BY)
 
-    def room(self, held: int, octets: int) -> int:
-        """How many more items may be held, of which `held` have `octets` of state: the next ones are taken for such as these."""
-        left = self.limit - held
+    def room(self, held: int, octets: int, beyond: int = 0) -> int:
+        """How many more items may be held, of which `held` have `octets` of state: the next ones are taken for such as these.
+
+        `beyond` is how many more than the pace allows are bearable; the bound in octets holds in any case.
+        """
+        left = self.limit + beyond - held
         if held and octets:
             left = min(left, (MOST_OCTETS - octets) * held // octets)
         return max(0, left)

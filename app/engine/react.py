@@ -11,7 +11,7 @@ an idle engine needs two commits between an event and the first call of its run 
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,7 +22,7 @@ import asyncpg
 from app import telemetry
 from app.domain.errors import Outside
 from app.domain.event import INVOKED
-from app.domain.ids import FunctionId, RunId, WorkerId
+from app.domain.ids import EnvironmentId, FunctionId, RunId, WorkerId
 from app.domain.limits import MIB
 from app.domain.run.happenings import Happening, Resumed
 from app.domain.scope import Scope
@@ -88,15 +88,18 @@ class React:
         """Give the station of runs what it needs of this one."""
         self.schedule = Schedule(self.clock, self.retry_delay)
 
-    async def round(self, room: int) -> Reacted:
+    async def round(self, room: int, present: Collection[EnvironmentId] | None = None) -> Reacted:
         """Claim up to `BATCH` events and commit what they set off; `room` first items are leased to this worker.
+
+        With `present`, others wait for room: only those are leased whose environment is not among these, one for each, and
+        only where nothing waits in their lane.
 
         When something goes wrong with claimed events, fewer are claimed next time, until the one that cannot be reacted
         to is alone and is left aside for a while. It stays in the inbox, and the others go on.
         """
         claimed: list[UUID] = []
         try:
-            out = await self._round(room, claimed)
+            out = await self._round(room, present, claimed)
         except (*CONNECTION_LOST, Outside):
             raise
         except Exception as error:
@@ -120,7 +123,7 @@ class React:
             self._aside = {event_id: until for event_id, until in self._aside.items() if until > now}
         return list(self._aside)
 
-    async def _round(self, room: int, claimed: list[UUID]) -> Reacted:
+    async def _round(self, room: int, present: Collection[EnvironmentId] | None, claimed: list[UUID]) -> Reacted:
         out = Reacted()
         async with self.pool.acquire(timeout=10) as connection, connection.transaction():
             rows = await fetch(
@@ -155,7 +158,7 @@ class React:
                 view = await self.catalogue.view(scope, row["catalogue_version"])
                 self._functions(row, view, wishes, plan)
             await self.schedule.decide(connection, wishes, plan, now)
-            made = await self._write(connection, plan, done, room) if done else set()
+            made = await self._write(connection, plan, done, room, present) if done else {}
         await pause_points.reached("react.committed", list(made))
         telemetry.count("stepwell_events_reacted_total", len(done))
         self._tell(out, plan, made)
@@ -199,7 +202,7 @@ class React:
                 return out
             out.events = 1
             self.clock.saw(now)
-            made = await self._write(connection, plan, [], 0)
+            made = await self._write(connection, plan, [])
         await pause_points.reached("react.fired", list(made))
         self._tell(out, plan, made)
         return out
@@ -207,12 +210,20 @@ class React:
     async def _view_of(self, row: Any) -> EnvironmentView:
         return await self.catalogue.view(Scope(row["account_id"], row["environment_id"]), row["catalogue_version"])
 
-    async def _write(self, connection: Any, plan: Plan, rows: list[Any], room: int) -> set[UUID]:
-        self.schedule.lease_first(plan.runs, room)
+    async def _write(
+        self,
+        connection: Any,
+        plan: Plan,
+        rows: list[Any],
+        room: int = 0,
+        present: Collection[EnvironmentId] | None = None,
+    ) -> dict[UUID, bool]:
+        """Write what was planned; the runs made, and whether their first item is ours."""
+        self.schedule.lease_first(plan.runs, room, present)
         # Before the inbox rows go for good, as above. And before anything is written here: who is woken may need the lanes.
         for run_id, happening in plan.wakes:
             await self.resume(run_id, happening)
-        made = await self.schedule.create(connection, self.worker_id, plan, rows)
+        made = await self.schedule.create(connection, self.worker_id, plan, rows, is_crowded=present is not None)
         fresh = [
             Fresh(new.hot.run.id, new.hot.facts.scope, new.event.payload, new.known.function, new.event.ref.received_at)
             for new in plan.runs
@@ -223,12 +234,12 @@ class React:
         return made
 
     @staticmethod
-    def _tell(out: Reacted, plan: Plan, made: set[UUID]) -> None:
+    def _tell(out: Reacted, plan: Plan, made: dict[UUID, bool]) -> None:
         out.owes_look = plan.owes_look
         for new in plan.runs:
             if new.hot.run.id in made and new.skip is None:
                 telemetry.count("stepwell_runs_started_total")
-                if new.lease is not None:
+                if new.lease is not None and made[new.hot.run.id]:
                     out.started.append((new.hot, new.lease))
                 else:
                     out.left_ready = True

@@ -16,7 +16,7 @@ Who is authoritative for what
 """
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -424,24 +424,41 @@ class Schedule:
             new.head_start = head_start(known.flow.priority, event.decoded())
         return new
 
-    def lease_first(self, runs: list[NewRun], room: int) -> None:
-        """Lease up to `room` first items to this worker before they are written (architecture 6, two commits)."""
-        now = self.clock.now()
-        for i, new in enumerate(runs):
-            if i < room and new.due_at is None and new.skip is None and new.lanes is None and new.batch_size == 1:
-                new.lease = LeasedItem(
-                    _start_item(new.hot.run.id),
-                    "start",
-                    ItemKind.DISCOVER,
-                    None,
-                    0,
-                    1,
-                    LeaseId(uuid.uuid4()),
-                    due_at=now,
-                )
+    def lease_first(self, runs: list[NewRun], room: int, present: Collection[EnvironmentId] | None = None) -> None:
+        """Lease up to `room` first items to this worker before they are written (architecture 6, two commits).
 
-    async def create(self, connection: Any, worker_id: WorkerId, plan: Plan, done: list[Any]) -> set[UUID]:
-        """Write runs, first items and answers; `done` are the inbox rows that go with them. Returns the runs made."""
+        With `present`, at most one of each environment that is not among these.
+        """
+        now = self.clock.now()
+        seen = set(present or ())
+        for new in runs:
+            if room <= 0:
+                return
+            if new.due_at is not None or new.skip is not None or new.lanes is not None or new.batch_size != 1:
+                continue
+            environment_id = new.hot.facts.scope.environment_id
+            if present is not None and environment_id in seen:
+                continue
+            seen.add(environment_id)
+            room -= 1
+            new.lease = LeasedItem(
+                _start_item(new.hot.run.id),
+                "start",
+                ItemKind.DISCOVER,
+                None,
+                0,
+                1,
+                LeaseId(uuid.uuid4()),
+                due_at=now,
+            )
+
+    async def create(
+        self, connection: Any, worker_id: WorkerId, plan: Plan, done: list[Any], *, is_crowded: bool = False
+    ) -> dict[UUID, bool]:
+        """Write runs, first items and answers; `done` are the inbox rows that go with them.
+
+        Returns the runs made, and whether their first item is leased: `is_crowded` leases none in whose lane something waits.
+        """
         runs = plan.runs
         if any(n.lanes is not None for n in runs):
             await put_lanes(connection, [(n.hot.facts.scope, n.known.id, n.lanes) for n in runs if n.lanes is not None])
@@ -476,6 +493,7 @@ class Schedule:
             batch_size=[n.batch_size for n in runs],
             cron=[n.cron for n in runs],
             head_start=[n.head_start for n in runs],
+            is_crowded=is_crowded,
             worker=worker_id,
             commit_id=uuid.uuid4(),
             answer_environment=answers[0],
@@ -488,7 +506,7 @@ class Schedule:
             done_environment=[r["environment_id"] for r in done],
             done_event=[r["event_id"] for r in done],
         )
-        return {row["id"] for row in made}
+        return {row["id"]: row["is_leased"] for row in made}
 
 
 async def _claim_ids(connection: Any, wishes: list[Wish]) -> set[int]:

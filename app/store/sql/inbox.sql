@@ -83,7 +83,8 @@ order by i.received_at, i.event_id
 
 -- name: create_runs
 -- The runs of claimed events with their first items, and the answers of functions that made none. Items are due a
--- microsecond apart, so that what waits behind a limit goes on in the order of its events.
+-- microsecond apart, so that what waits behind a limit goes on in the order of its events. A crowded worker gets no lease
+-- where older work waits in the lane.
 with new as materialized (
   select * from unnest(:n::int[], :run_id::uuid[], :account::uuid[], :environment::uuid[], :app::uuid[], :function::uuid[],
     :function_version::int[], :lane::uuid[], :max_attempts::int[], :is_quiet::bool[], :event_id::uuid[],
@@ -103,7 +104,9 @@ with new as materialized (
     where d.expires_at < clock()
   returning d.run_id
 ), good as materialized (
-  select * from new where dedupe_key is null or run_id in (select run_id from claimed)
+  select *, case when not :is_crowded::bool or not exists (select from lanes l where l.id = new.item_lane and l.next_due <= clock())
+    then lease_id end as granted
+  from new where dedupe_key is null or run_id in (select run_id from claimed)
 ), made as (
   insert into runs (id, account_id, environment_id, app_id, function_id, function_version, lane_id, status, commit_id, is_quiet,
     max_attempts, event_id, event_received_at, event_name, parent_run_id, parent_step_key, queued_at, discoveries,
@@ -119,8 +122,8 @@ with new as materialized (
     leased_at)
   select g.item_id, g.account_id, g.environment_id, g.function_id, g.run_id, g.item_lane, 'start', 'discover',
     coalesce(g.due_at, clock() + g.n * interval '1 microsecond') - g.head_start,
-    coalesce(g.due_at, clock() + g.n * interval '1 microsecond'), case when g.lease_id is null then 0 else 1 end, g.lease_id,
-    case when g.lease_id is not null then :worker::uuid end, case when g.lease_id is not null then clock() end
+    coalesce(g.due_at, clock() + g.n * interval '1 microsecond'), case when g.granted is null then 0 else 1 end, g.granted,
+    case when g.granted is not null then :worker::uuid end, case when g.granted is not null then clock() end
   from good g join made m on m.id = g.run_id where g.skip is null
   on conflict (id) do nothing
 ), told as (
@@ -144,13 +147,13 @@ with new as materialized (
   where i.environment_id = d.environment_id and i.event_id = d.event_id
 ), late_lanes as materialized (
   select l.id, x.due
-  from lanes l join (select item_lane, min(coalesce(due_at, clock())) as due from good where lease_id is null and skip is null
+  from lanes l join (select item_lane, min(coalesce(due_at, clock())) as due from good where granted is null and skip is null
                      group by item_lane) x on l.id = x.item_lane
   where l.next_due > x.due and (l.blocked_until is null or l.blocked_until <= clock()) order by l.id for no key update of l
 ), woken as (
   update lanes l set next_due = x.due from late_lanes x where l.id = x.id
 )
-select id from made
+select m.id, g.granted is not null as is_leased from made m join good g on g.run_id = m.id
 
 -- name: matching_pauses
 -- Open waits that events may end, slice by slice in the order of the events: by the value they compare with, or without

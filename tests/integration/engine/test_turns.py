@@ -3,7 +3,7 @@
 from app.domain.event import NewEvent
 from app.domain.scope import Scope
 from app.engine.react import BATCH, TURNS, React
-from tests.integration.engine.world import World
+from tests.integration.engine.world import World, in_turn
 
 
 async def send(world: World, scope: Scope, name: str, count: int = 1) -> None:
@@ -18,7 +18,9 @@ async def waiting(world: World, name: str) -> int:
 
 async def reacting(world: World) -> React:
     """The station of a worker that does nothing else."""
-    return (await world.engine(starts=False)).react
+    engine = await world.engine(starts=False)
+    await engine._register()
+    return engine.react
 
 
 async def test_one_round_serves_every_tenant_and_every_name_though_one_of_them_has_sent_a_flood(world: World) -> None:
@@ -58,3 +60,33 @@ async def test_two_workers_take_different_events_of_a_flood(world: World) -> Non
         assert (await second.round(0)).events == BATCH
     assert (await first.round(0)).events == BATCH
     assert await waiting(world, "flood") == 0
+
+
+async def test_a_crowded_worker_takes_the_first_event_of_whoever_it_holds_nothing_of_and_leaves_the_rest(
+    world: World,
+) -> None:
+    react = await reacting(world)
+    for scope in (world.mine, world.theirs):
+        await world.function("order", in_turn("a"), scope=scope)
+    for scope in (world.mine, world.theirs, world.theirs):
+        await send(world, scope, "order/sent")
+    reacted = await react.round(8, {world.mine.environment_id})
+    assert [hot.facts.scope for hot, _ in reacted.started] == [world.theirs]
+    assert reacted.left_ready
+    leased = "select environment_id from items where lease_id is not null"
+    assert await world.column(leased) == [world.theirs.environment_id]
+    assert await world.value("select count(*) from items") == 3
+
+
+async def test_a_crowded_worker_lets_no_new_run_overtake_what_waits_in_its_lane(world: World) -> None:
+    react = await reacting(world)
+    await world.function("order", in_turn("a"), scope=world.theirs)
+    await send(world, world.theirs, "order/sent")
+    assert (await react.round(0)).left_ready
+    await send(world, world.theirs, "order/sent")
+    reacted = await react.round(8, set())
+    assert (reacted.started, reacted.left_ready) == ([], True)
+    assert await world.value("select count(*) from items where lease_id is null") == 2
+    # Without a crowd, what waits is leased in the same round anyway.
+    await send(world, world.theirs, "order/sent")
+    assert len((await react.round(8)).started) == 1

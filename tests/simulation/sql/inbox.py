@@ -102,6 +102,10 @@ def create_runs(q: Query) -> list[Row]:
     new = _unnest(q, *_NEW)
     claimed = claim_keys(q, [(r["environment"], r["function"], r["dedupe_key"], r["run_id"]) for r in new])
     good = [r for r in new if r["dedupe_key"] is None or r["run_id"] in claimed]
+    for r in good:
+        lane = t.get("lanes", r["item_lane"])
+        if q.v["is_crowded"] and lane is not None and lane["next_due"] <= now:
+            r["lease_id"] = None
     made: list[Any] = []
     due: dict[Any, Any] = {}
     for r in good:
@@ -145,7 +149,7 @@ def create_runs(q: Query) -> list[Row]:
     for d in _unnest(q, "done_environment", "done_event"):
         t.delete("inbox", (d["done_environment"], d["done_event"]))
     bring_forward(q, due)
-    return [{"id": run_id} for run_id in made]
+    return [{"id": r["run_id"], "is_leased": r["lease_id"] is not None} for r in good if r["run_id"] in made]
 
 
 def _run_row(r: dict[str, Any], commit_id: Any, now: Any) -> Row:
