@@ -2,7 +2,12 @@
 
      closed ──5 calls in a row without an answer──► open ──pause over──► trying: 1 call, then 2, 4 … 64 at once ──► closed
                                                       ▲                     │
-                                                      └──one without answer─┘   pause 1 s, 2 s, 4 s … 60 s
+                                                      └─the first, or 5 in ─┘   pause 1 s; 2 s, 4 s … 60 s while
+                                                        a row, without answer     nothing at all is answered
+
+On the way a single call without an answer changes nothing, the second in a row and each further one halves how many may be
+under way. An app that loses one call in forty is thus soon called freely again; were each loss a pause, twice as long as the
+last, it would be as good as down.
 
 Any answer counts as an answer, also a 500: what the app says is the run's matter. Calls that are held back go back to the
 queue with a due time and count neither as attempts nor as redeliveries. Each worker learns for itself, so nothing here is
@@ -39,12 +44,16 @@ _MOST = 2_000
 @dataclass(slots=True)
 class _App:
     synced_at: datetime | None
+    #: Calls without an answer since the last one with.
     failures: int = 0
+    #: Pauses with no answer between them; 0 while the breaker is closed.
     pauses: int = 0
     until: float = 0.0
     #: Calls allowed at once while trying.
     ramp: int = 1
+    #: Trials answered since the ramp changed, and whether any was since the last pause.
     answered: int = 0
+    is_heard: bool = False
     #: Calls under way that try the app, with the time they began.
     trials: dict[int, float] = field(default_factory=dict)
 
@@ -126,7 +135,7 @@ class Breaker:
                 log.warning("an app does not answer; its calls are held back", extra={"app_id": str(app_id)})
                 self._pause_again(app)
         elif is_trial:
-            self._pause_again(app)
+            self._lost_a_trial(app)
 
     def gave_up(self, app_id: AppId, permit: Permit) -> None:
         """A call ended without telling anything about the app."""
@@ -142,6 +151,7 @@ class Breaker:
             # A call from before answered after all: no need to wait for the end of the pause.
             app.until = min(app.until, self._now())
             return
+        app.failures, app.is_heard = 0, True
         app.answered += 1
         if app.answered >= app.ramp:
             app.ramp, app.answered = app.ramp * 2, 0
@@ -149,9 +159,17 @@ class Breaker:
             log.warning("an app answers again; its calls are not held back any more", extra={"app_id": str(app_id)})
             del self._apps[app_id]
 
+    def _lost_a_trial(self, app: _App) -> None:
+        """Slow down; pause when the app is still silent, or silent again as it was when the breaker opened."""
+        app.failures += 1
+        if not app.is_heard or app.failures >= OPENS_AFTER:
+            self._pause_again(app)
+        elif app.failures > 1:
+            app.ramp, app.answered = max(1, app.ramp // 2), 0
+
     def _pause_again(self, app: _App) -> None:
-        app.pauses += 1
-        app.ramp, app.answered = 1, 0
+        app.pauses = 1 if app.is_heard else app.pauses + 1
+        app.ramp, app.answered, app.failures, app.is_heard = 1, 0, 0, False
         app.trials.clear()
         app.until = self._now() + self._pause(app)
 

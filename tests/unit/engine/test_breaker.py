@@ -1,5 +1,6 @@
 """An app that does not answer is left alone for a while, tried with one call, and then called with more and more."""
 
+import random
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -103,16 +104,60 @@ def test_an_app_that_is_back_is_called_by_1_2_4_and_so_on_at_once_and_then_freel
     assert breaker.ask(APP) == Permit()
 
 
-def test_a_failure_on_the_ramp_begins_with_a_pause_again() -> None:
+def ramped(ramp: int) -> tuple[Breaker, Clock]:
+    """A breaker that lets `ramp` calls be under way at once."""
     breaker, clock = opened()
     clock.seconds += FIRST_PAUSE_S
-    call(breaker, is_answer=True)
-    first, second = breaker.ask(APP), breaker.ask(APP)
-    breaker.heard(APP, first, is_answer=False)
+    for _ in range(ramp - 1):
+        call(breaker, is_answer=True)
+    return breaker, clock
+
+
+def at_once(breaker: Breaker) -> list[Permit]:
+    """As many calls as are let pass; they stay under way."""
+    permits = []
+    while breaker.held_back and (permit := breaker.ask(APP)).wait_s == 0:
+        permits.append(permit)
+    return permits
+
+
+def test_one_failure_on_the_ramp_changes_nothing_and_each_further_one_in_a_row_halves_it() -> None:
+    for failures, left in ((1, 16), (2, 8), (3, 4)):
+        breaker, _ = ramped(16)
+        trials = at_once(breaker)
+        assert len(trials) == 16
+        for trial in trials[:failures]:
+            breaker.heard(APP, trial, is_answer=False)
+        for trial in trials[failures:]:
+            breaker.gave_up(APP, trial)
+        assert len(at_once(breaker)) == left
+
+
+def test_an_app_that_goes_down_again_on_the_ramp_is_left_alone_after_five_failures_in_a_row() -> None:
+    breaker, clock = ramped(64)
+    trials = at_once(breaker)
+    for trial in trials[:OPENS_AFTER]:
+        breaker.heard(APP, trial, is_answer=False)
+    assert breaker.ask(APP).wait_s == FIRST_PAUSE_S
+    # The others fail in the same moment; that is no further failure.
+    for trial in trials[OPENS_AFTER:]:
+        breaker.heard(APP, trial, is_answer=False)
+    assert breaker.ask(APP).wait_s == FIRST_PAUSE_S
+    # Nothing is answered any more: each pause is twice as long.
+    clock.seconds += FIRST_PAUSE_S
+    call(breaker, is_answer=False)
     assert breaker.ask(APP).wait_s == 2 * FIRST_PAUSE_S
-    # The other one failed in the same moment; that is no second failure.
-    breaker.heard(APP, second, is_answer=False)
-    assert breaker.ask(APP).wait_s == 2 * FIRST_PAUSE_S
+
+
+def test_an_app_that_loses_one_call_in_twenty_is_soon_called_freely_again() -> None:
+    for seed in range(100):
+        breaker, clock = opened()
+        began, dice = clock.seconds, random.Random(seed)
+        while breaker.held_back:
+            clock.seconds += 1
+            assert clock.seconds - began < 60, seed
+            for permit in at_once(breaker):
+                breaker.heard(APP, permit, is_answer=dice.random() > 0.05)
 
 
 def test_calls_from_before_that_fail_late_make_nothing_worse_and_one_that_is_answered_ends_the_pause() -> None:
