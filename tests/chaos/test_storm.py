@@ -27,7 +27,7 @@ async def test_nothing_is_lost_or_done_twice_in_a_storm(seed: int) -> None:
 
 @pytest.mark.parametrize("plants", sorted(PLANTS) if IS_FULL else TOGETHER)
 async def test_a_planted_bug_is_found(plants: str) -> None:
-    storm = Storm(5, 5.0, per_s=6.0, plant=plants, only=("nothing",), quiet_s=4.0)
+    storm = Storm(5, 5.0, per_s=6.0, plant=plants, only=("nothing",), stalled_s=4.0)
     assert not await storm.run()
     for plant in plants.split(","):
         assert any(f"{CAUGHT_BY[plant]}:" in wrong for wrong in storm.wrong), f"{plant}: {storm.wrong}"

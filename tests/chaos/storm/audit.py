@@ -44,11 +44,6 @@ _UNANSWERED = """
     and not exists (select from dispositions d where d.event_id = e.id and d.function_id = f.id)
     and not exists (select from inbox b where b.event_id = e.id)
 """
-_LEFT_OVER = """
-  select 'items' as what, count(*) as n from items union all select 'pauses', count(*) from pauses
-  union all select 'slots', count(*) from slots union all select 'inbox rows', count(*) from inbox
-  union all select 'open gates', count(*) from gates where opened_at is not null
-"""
 #: I26: minute counters against rows.
 _MISCOUNTED = """
   select x.* from (
@@ -110,18 +105,17 @@ class Struck:
     ended: float
 
 
-async def audit(client: Client, struck: list[Struck], *, quiet: bool) -> Findings:
-    """Check everything. `quiet`: whether all runs ended in time; if not, that is the first finding."""
+async def audit(client: Client, struck: list[Struck], *, stuck: list[str]) -> Findings:
+    """Check everything. `stuck`: what did not come to rest, as `Rest.why` says; if not empty, that is the first finding."""
     found = Findings()
     connection = await client.yard.connect()
     try:
         for line in await violations(connection):
             found.wrong.append(line)
         runs = {UUID(int=row["id"].int): row for row in await connection.fetch(_RUNS)}
-        if not quiet:
-            late = Counter(f"{r['slug']} {r['status']}" for r in runs.values() if r["ended_at"] is None)
-            found.say("I31", f"not everything ended in the quiet time: {dict(late)}")
-        await _tables(connection, found, quiet=quiet)
+        for line in stuck:
+            found.say("I31", line)
+        await _tables(connection, found)
         await _events(connection, client, found)
         await _waits(connection, client, found)
         _ends(runs, client, found, struck)
@@ -139,17 +133,13 @@ async def audit(client: Client, struck: list[Struck], *, quiet: bool) -> Finding
     return found
 
 
-async def _tables(connection: Any, found: Findings, *, quiet: bool) -> None:
+async def _tables(connection: Any, found: Findings) -> None:
     for row in await connection.fetch(_MISCOUNTED):
         found.say("I26", f"usage and runs differ: {dict(row)}")
     for row in (await connection.fetch(_MISSED_TICKS))[:5]:
         found.say("I21", f"no answer for the due time {row['t']}")
     for row in await connection.fetch(_SLOTS_OVER_TIME):
         found.say("I17", f"{row['n']} at once under a limit of {row['cap']}")
-    if quiet:
-        for row in await connection.fetch(_LEFT_OVER):
-            if row["n"]:
-                found.say("I18 I22", f"left over: {row['n']} {row['what']}")
     for row in (await connection.fetch(_UNANSWERED))[:5]:
         found.say("I3", f"event {row['id']} ({row['name']}) has no answer for {row['slug']}")
     ticks = await connection.fetchval("select count(*) from schedule_answers where outcome = 'ran'")

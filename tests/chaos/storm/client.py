@@ -135,8 +135,14 @@ class Client:
             await asyncio.sleep(self.dice.uniform(0.2, 1.8) / self.per_s)
 
     async def finish(self) -> None:
-        """Wait until everything sent is acknowledged."""
+        """Wait until everything sent is acknowledged, and end what a request that was given up started nevertheless."""
         self.is_over = True
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        doubtful = [cid for sent in self.sent if sent.is_given_up for cid in sent.cids if cid.startswith("victim-")]
+        for row in await self._insist_on_rows("select id, client_id from events where client_id = any($1)", doubtful):
+            self.did["events stored though their request was given up"] += 1
+            self._spawn(self._stop(UUID(int=row["id"].int), row["client_id"]))
         while self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -154,6 +160,7 @@ class Client:
 
     async def insist(self, method: str, path: str, body: Any, *, until: tuple[int, ...] = (200,)) -> tuple[int, Any]:
         """Call the API until it answers with one of `until`."""
+        said = ""
         while True:
             try:
                 url = f"{self.yard.web_url}{path}"
@@ -161,8 +168,11 @@ class Client:
                     self._look_at(answer)
                     if answer.status in until:
                         return answer.status, await answer.json(content_type=None)
-            except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
-                pass
+                    said = f"{answer.status} {(await answer.text())[:200]}"
+                    if answer.status in range(400, 500) and answer.status != 429:
+                        self.odd.append(f"{method} {path} answered {said}")
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+                said = repr(error)
             await asyncio.sleep(0.3)
 
     async def send(self, events: list[dict[str, Any]], *, give_up: bool = False) -> Sent:
@@ -279,11 +289,15 @@ class Client:
         """A run with its steps as one text (I11)."""
         ask = """select r::text || coalesce((select string_agg(s::text, '' order by s.step_key) from steps s
                  where s.run_id = r.id), '') as row from runs r where r.id = $1"""
+        return str((await self._insist_on_rows(ask, run_id))[0]["row"])
+
+    async def _insist_on_rows(self, ask: str, *values: Any) -> list[Any]:
+        """Ask the database until it answers."""
         rows: list[Any] | None = None
         while rows is None:
-            rows = await self.yard.ask(ask, run_id)
-            await asyncio.sleep(0.0 if rows else 0.3)
-        return str(rows[0]["row"])
+            rows = await self.yard.ask(ask, *values)
+            await asyncio.sleep(0.3 if rows is None else 0.0)
+        return rows
 
     async def _run_of(self, event_id: UUID, more: str = "") -> UUID | None:
         """The run an event started, as soon as there is one; none when the storm is over before."""
@@ -340,6 +354,10 @@ class Client:
             self.odd.append(f"the client failed: {error!r}")
 
 
+_TELLING = ("method", "path", "said", "event_id", "run_id", "names", "more", "status")
+"""Local variables that say what a task is waiting for."""
+
+
 def _never(maker: Maker, cid: str) -> dict[str, Any]:
     return maker.node("wait") | {"key": f"w:never {cid}", "s": FOREVER_S}
 
@@ -349,7 +367,7 @@ def _stands(coroutine: Any) -> list[str]:
     while coroutine is not None and hasattr(coroutine, "cr_frame"):
         frame = coroutine.cr_frame
         if frame is not None and frame.f_code.co_filename == __file__:
-            known = {k: v for k, v in frame.f_locals.items() if k in ("path", "event_id", "run_id", "names", "more")}
+            known = {k: v for k, v in frame.f_locals.items() if k in _TELLING}
             found.append(f"{coroutine.__name__}:{frame.f_lineno} {known}")
         coroutine = coroutine.cr_await
     return found

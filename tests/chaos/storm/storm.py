@@ -19,6 +19,7 @@ from typing import Any
 
 from tests.chaos.storm import audit, strikes
 from tests.chaos.storm.client import Client
+from tests.chaos.storm.rest import STALLED_S, Rest
 from tests.chaos.storm.strikes import BY_NAME, Field, end_database
 from tests.chaos.storm.yard import GONE, Yard, open_yard
 from tests.invariants import violations
@@ -55,6 +56,8 @@ RARE = (
 """Paths that a storm of four minutes takes; one that it did not take was not tested, so the storm does not count."""
 LONG_S = 240.0
 _LOOK_S = 4.0
+_AGAIN = 5
+"""Times a fault that hit nothing is struck again before it counts as one that cannot be struck."""
 
 
 @dataclass(slots=True)
@@ -66,14 +69,16 @@ class Storm:
     per_s: float = 2.0
     plant: str = ""
     only: tuple[str, ...] = ()
-    #: Seconds for everything to end when the faults have stopped: I31's minute, the longest wait, a machine that is shared.
-    quiet_s: float = 180.0
+    #: Engine seconds without any progress after which what is open is stuck (`rest.py`).
+    stalled_s: float = STALLED_S
     say: Callable[[str], None] = print
     wrong: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     struck: Counter[str] = field(default_factory=Counter)
     planned: Counter[str] = field(default_factory=Counter)
     otherwise: dict[str, str] = field(default_factory=dict)
+    #: What did not come to rest, and why that is held to be stuck.
+    open: list[str] = field(default_factory=list)
     figures: dict[str, float] = field(default_factory=dict)
     _log: list[audit.Struck] = field(default_factory=list)
     _began: float = 0.0
@@ -93,12 +98,12 @@ class Storm:
                 await self._start_without_redis(yard, client)
                 looks.append(asyncio.create_task(self._look(yard)))
                 await self._storm(yard, client)
-                is_quiet = await self._calm_down(yard, client)
+                await self._calm_down(yard, client)
                 self.wrong += [f"a look failed: {look.exception()!r}" for look in looks if look.done()]
                 for look in looks:
                     look.cancel()
                 await client.close()
-                self._judge(client, await audit.audit(client, self._log, quiet=is_quiet))
+                self._judge(client, await audit.audit(client, self._log, stuck=self.open))
             finally:
                 for look in looks:
                     look.cancel()
@@ -131,6 +136,7 @@ class Storm:
         sending = asyncio.create_task(client.run())
         plan = [x for x in strikes.plan(self.seed, self.seconds) if not self.only or x[1] in self.only]
         began = time.monotonic()
+        again = random.Random(f"again {self.seed}")
         under_way: set[asyncio.Task[None]] = set()
         for at, name, number in plan:
             await asyncio.sleep(max(0.0, began + at - time.monotonic()))
@@ -141,6 +147,11 @@ class Storm:
         await asyncio.sleep(max(0.0, began + self.seconds - time.monotonic()))
         if under_way:
             await asyncio.wait(under_way)
+        # What hit nothing in the turmoil (a road nobody took, a process that another strike had just ended) is struck again.
+        for _ in range(_AGAIN):
+            for name in [name for name in self.planned if not field.struck[name]]:
+                self.counts["strikes that hit nothing and were planned again"] += 1
+                await self._strike(field, name, again.randrange(1 << 30))
         self.struck, self.otherwise = field.struck, field.otherwise
         await yard.settle()
         began_at = time.time()
@@ -183,27 +194,17 @@ class Storm:
                         await connection.close()
             await asyncio.sleep(0.5)
 
-    async def _calm_down(self, yard: Yard, client: Client) -> bool:
-        """Wait until everything has ended; false when it does not in good time."""
+    async def _calm_down(self, yard: Yard, client: Client) -> None:
+        """Wait until everything has ended; what does not is in `open`."""
         began = time.monotonic()
         self._tell("quiet: no more strikes, nobody sends")
-
-        async def is_over() -> bool:
-            rows = await yard.ask(_OPEN)
-            return rows is not None and not rows[0]["is_open"]
-
-        try:
-            await asyncio.wait_for(client.finish(), self.quiet_s)
-            await yard.until(is_over, "everything ends", self.quiet_s)
-        except TimeoutError:
-            for line in client.undone():
-                self._tell(f"the client is not done: {line}")
-            for row in await yard.ask(_LEFT) or ():
-                self._tell(f"left: {dict(row)}")
-            return False
-        finally:
-            self.figures["seconds until everything had ended"] = time.monotonic() - began
-        return True
+        rest = Rest(yard, client, self.stalled_s)
+        await rest.wait()
+        self.figures["seconds until everything had ended"] = time.monotonic() - began
+        self.figures["of which the engine had the machine, s"] = rest.engine_s
+        self.open = rest.why
+        for line in rest.why:
+            self._tell(f"no rest: {line}")
 
     def _judge(self, client: Client, found: audit.Findings) -> None:
         self.wrong += found.wrong
@@ -232,18 +233,6 @@ class Storm:
             "figures": {name: round(value, 2) for name, value in self.figures.items()},
             "struck": {name: self.struck[name] for name in sorted(self.planned)},
             "struck in another way": self.otherwise,
+            "did not come to rest": self.open,
             "counts": dict(sorted(self.counts.items())),
         }
-
-
-_LEFT = """
-  select 'run' as what, id, status as detail from runs where ended_at is null
-  union all select 'inbox', event_id, name || ' ' || received_at::text from inbox
-  union all select 'item', run_id, kind || ' ' || due_at::text || coalesce(' ' || worker_id::text, '') from items
-  union all select 'gate', function_id, kind || ' ' || coalesce(due_at::text, '') from gates where opened_at is not null
-  limit 20
-"""
-_OPEN = """
-  select exists (select from runs where ended_at is null) or exists (select from inbox) or exists (select from items)
-    or exists (select from gates where opened_at is not null) as is_open
-"""
