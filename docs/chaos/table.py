@@ -16,16 +16,19 @@ COLUMNS = (
     "Done again",
     "Good ingest after restart",
     "All over after",
+    "Engine had",
+    "Code of",
     "Verdict",
 )
 
 
 def row(result: dict[str, object]) -> tuple[str, ...]:
     """One storm."""
-    struck, counts, figures = result["struck"], result["counts"], result["figures"]
+    struck, counts, figures, code = result["struck"], result["counts"], result["figures"], result["code"]
     assert isinstance(struck, dict)
     assert isinstance(counts, dict)
     assert isinstance(figures, dict)
+    assert isinstance(code, dict)
     return (
         str(result["seed"]),
         f"{result['minutes']:g}",
@@ -37,6 +40,8 @@ def row(result: dict[str, object]) -> tuple[str, ...]:
         str(counts["executions repeated"]),
         f"{figures['first good ingest after a restart of the database under load, s']:.2f} s",
         f"{figures['seconds until everything had ended']:.0f} s",
+        f"{figures['of which the engine had the machine, s']:.0f} s",
+        str(code.get("at", ""))[:16].replace("T", " "),
         str(result["verdict"]),
     )
 
