@@ -132,6 +132,8 @@ class Engine:
     #: Whether there may be events in the inbox, and when to look without being told (monotonic).
     _has_news: bool = True
     _look_at: float = 0.0
+    #: Until when, by the loop's clock, the list of workers has us for certain.
+    _listed_until: float = 0.0
     _sweep: Sweep = field(default_factory=Sweep)
     committer: Committer = field(init=False)
     execute: Execute = field(init=False)
@@ -166,7 +168,7 @@ class Engine:
 
     async def start(self) -> None:
         """Register the worker and begin; waits for the database, however long it takes to come."""
-        await self._register()
+        self._listed_until = await self._register(self.worker_id)
         self.committer.start()
         self._tasks = [
             asyncio.create_task(self._listen(), name="bell"),
@@ -321,21 +323,23 @@ class Engine:
             self.bell.ring()
             self.wake()
 
-    async def _register(self) -> None:
+    async def _register(self, worker_id: WorkerId) -> float:
+        """Put an id on the list of workers; gives until when it is there, by the loop's clock."""
         s = self.settings
         while True:
             try:
+                asked_at = asyncio.get_running_loop().time()
                 async with self.cold_pool.acquire(timeout=5) as connection:
                     await fetch(
                         connection,
                         named("workers", "register"),
-                        id=self.worker_id,
+                        id=worker_id,
                         name=s.name,
                         host=socket.gethostname(),
                         pid=os.getpid(),
                         lease=timedelta(seconds=s.lease_s),
                     )
-                return
+                return asked_at + s.lease_s
             except UNREACHABLE as error:
                 log.warning("database not reachable, trying again", extra={"error": repr(error)})
                 await asyncio.sleep(1)
@@ -380,7 +384,7 @@ class Engine:
         await asyncio.sleep(0)
         self.execute.pace.passed(time.monotonic() - asked_at, self.execute.in_flight)
         reacted = await self._react()
-        room = self.execute.room
+        room = self.execute.room if self._is_listed else 0
         leased = 0
         if room > 0:
             asked_at = time.monotonic()
@@ -406,7 +410,9 @@ class Engine:
             return Reacted()
         self._has_news, self._look_at = False, asked_at + _UNRUNG_S
         room, present = min(self.execute.room, _REACT_ROOM), None
-        if self.execute.is_crowded:
+        if not self._is_listed:
+            room = 0
+        elif self.execute.is_crowded:
             # New runs may not overtake work that already waits for room, but those of others do not wait behind it.
             room, present = self.execute.room_beyond(_NEWCOMERS), self.execute.environments
         reacted = await self.react.round(room, present)
@@ -418,6 +424,13 @@ class Engine:
         if reacted.left_ready:
             self.bell.ring()
         return reacted
+
+    @property
+    def _is_listed(self) -> bool:
+        """Whether the list of workers has us for certain, and not only if we were not frozen. Else nothing may be leased:
+        others would rescue it at once, and its calls would be made twice.
+        """
+        return asyncio.get_running_loop().time() < self._listed_until
 
     async def _until_due(self) -> float:
         async with self.pool.acquire(timeout=10) as connection:
@@ -438,6 +451,7 @@ class Engine:
             await asyncio.sleep(s.renew_s)
             try:
                 await pause_points.reached("heartbeat")
+                asked_at = asyncio.get_running_loop().time()
                 async with self.cold_pool.acquire(timeout=5) as connection:
                     rows = await fetch(
                         connection, named("workers", "renew"), id=self.worker_id, lease=timedelta(seconds=s.lease_s)
@@ -451,14 +465,18 @@ class Engine:
                 continue
             if rows:
                 self.clock.saw(rows[0]["now"])
+                self._listed_until = asked_at + s.lease_s
                 continue
+            self._listed_until = 0.0
             log.error("lost all leases; starting under a new id", extra={"worker_id": str(self.worker_id)})
             self.execute.forget_all()
             self.committer.forget_all()
-            self.worker_id = WorkerId(uuid.uuid4())
-            self.committer.worker_id = self.worker_id
-            self.react.worker_id = self.worker_id
-            await self._register()
+            new_id = WorkerId(uuid.uuid4())
+            # Under the old id until the new one is on the list: what nobody on it holds is rescued at once.
+            listed_until = await self._register(new_id)
+            self.worker_id = self.committer.worker_id = self.react.worker_id = new_id
+            self._listed_until = listed_until
+            self._wake.set()
 
     async def _keep(self) -> None:
         last_merge = 0.0

@@ -6,6 +6,8 @@ import asyncpg
 import pytest
 
 from app import telemetry
+from app.domain.ids import WorkerId
+from app.engine.engine import Engine
 from tests.integration.engine.world import Gate, World, in_turn, ops, ran, result
 
 
@@ -98,6 +100,40 @@ async def test_rule_10_a_worker_whose_renewal_touches_no_row_drops_everything_an
         answer.set_result(result())
     rows = await world.all_ended()
     assert {row["id"]: row["status"] for row in rows} == {run_id: "completed", other: "completed"}
+
+
+async def test_rule_10_a_worker_whose_lease_may_have_run_out_takes_no_work(world: World) -> None:
+    await world.function("order", in_turn("a"))
+    thawed = await world.engine(lease_s=0.0)
+    run_id = await world.begin("order")
+    await thawed._round()
+    assert await world.column("select worker_id from items where run_id = $1", run_id) == [None]
+    await world.engine()
+    assert (await world.ended(run_id))["status"] == "completed"
+
+
+async def test_rule_10_a_worker_takes_no_work_under_a_new_id_before_that_is_on_the_list(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.function("order", in_turn("a"))
+    engine = await world.engine(renew_s=0.02)
+    old, register = engine.worker_id, Engine._register
+    is_asked, may_go = asyncio.Event(), asyncio.Event()
+
+    async def late(self: Engine, *ids: WorkerId) -> float:
+        is_asked.set()
+        await may_go.wait()
+        return await register(self, *ids)
+
+    monkeypatch.setattr(Engine, "_register", late)
+    await world.owner.execute("delete from workers")
+    await is_asked.wait()
+    run_id = await world.begin("order")
+    await engine._round()
+    # A round that was under way may have leased it under the old id still.
+    assert set(await world.column("select worker_id from items where run_id = $1", run_id)) <= {None, old}
+    may_go.set()
+    assert (await world.ended(run_id))["status"] == "completed"
 
 
 async def _now(value: object) -> object:

@@ -12,7 +12,7 @@ from tests.integration.engine.world import Call, Gate, World, in_turn, ops, ran,
 async def _queue(world: World, **counts: int) -> Engine:
     """Runs that wait for a worker, and a worker that only leases when told."""
     engine = await world.engine(starts=False)
-    await engine._register()
+    await engine._register(engine.worker_id)
     for slug, count in counts.items():
         await world.send_many([(f"{slug}/sent", None)] * count)
     while (await engine.react.round(0)).events:
@@ -37,7 +37,7 @@ async def test_rule_11_two_workers_never_lease_the_same_item(world: World) -> No
     await world.function("big", in_turn("a"))
     one = await _queue(world, big=30)
     two = await world.engine(starts=False)
-    await two._register()
+    await two._register(two.worker_id)
     rounds = await asyncio.gather(
         *(lease(engine.pool, engine.worker_id, 5, ()) for engine in (one, two) for _ in range(4))
     )

@@ -44,7 +44,7 @@ async def test_rule_17_a_slot_that_nobody_has_is_freed_by_a_keeper_and_the_repai
 async def test_rule_17_a_lane_whose_clock_is_late_is_found_by_the_sweep(world: World) -> None:
     await world.function("order", in_turn("a"))
     idle = await world.engine(starts=False)
-    await idle._register()
+    await idle._register(idle.worker_id)
     await world.send("order/sent")
     await idle.react.round(0)
     await world.owner.execute("update lanes set next_due = 'infinity'")

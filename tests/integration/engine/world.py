@@ -52,6 +52,7 @@ _HOT = [
     "dispositions",
     "runs",
     "run_events",
+    "repairs",
     "steps",
     "history",
     "items",
