@@ -69,7 +69,8 @@ group by environment_id, substring(payload from '.*"run_id":"([0-9A-Z]{26})"') h
 select r.id from runs r where r.status in ('queued', 'running')
   and not exists (select from items i where i.run_id = r.id and i.kind not in ('start_timeout', 'finish_timeout'))
 
--- I10-leases: Whoever holds an item is on the list of workers, else nobody would ever rescue it.
+-- I10-leases: Whoever holds an item is on the list of workers. Needs: nobody was given up within the last seconds, for what a
+-- round of his that was under way leased then is seen here until the keepers rescue it.
 select i.id from items i where i.worker_id is not null and not exists (select from workers w where w.id = i.worker_id)
 
 -- I10-steps: An open step has something that moves it.
