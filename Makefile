@@ -53,6 +53,10 @@ bench: setup ## measure latencies and saturation (make bench ARGS="--against URL
 chaos: setup ## strike a running Stepwell and check that nothing is lost (make chaos SEED=7 MINUTES=5 JSON=result.json)
 	@$(RUN) -m tests.chaos.storm $(if $(SEED),--seed $(SEED)) --minutes $(or $(MINUTES),5) $(if $(JSON),--json $(JSON))
 
+.PHONY: machines
+machines: setup ## measure one and two worker machines, then cut one off and kill one (Linux, network namespaces)
+	@$(RUN) -m tests.chaos.machines $(if $(JSON),--json $(JSON))
+
 .PHONY: lock
 lock: $(if $(findstring .tools,$(UV)),.tools/bin/uv) ## pin all dependencies anew, with hashes and without addresses
 	@$(UV) pip compile -q --universal --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 \

@@ -320,10 +320,10 @@ async def _register(app: App, server: str, signing_key: str, *, attempts: int = 
     raise RuntimeError(f"the server did not take the registration: {last}")
 
 
-async def _serve(port: int, server: str, signing_key: str, name: str) -> None:
+async def _serve(host: str, port: int, server: str, signing_key: str, name: str) -> None:
     app = App(name, server, bearer_of(signing_key) if signing_key else "")
-    listener = await asyncio.get_running_loop().create_server(lambda: Connected(app), "127.0.0.1", port)
-    app.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/api/inngest"
+    listener = await asyncio.get_running_loop().create_server(lambda: Connected(app), host, port)
+    app.url = f"http://{host}:{listener.sockets[0].getsockname()[1]}/api/inngest"
     await _register(app, server, signing_key)
     print(app.url, flush=True)
     while True:
@@ -335,13 +335,14 @@ async def _serve(port: int, server: str, signing_key: str, name: str) -> None:
 def main() -> None:
     """Read the command line and serve until terminated."""
     words = argparse.ArgumentParser(prog="bench.app", description="The app under the bench.")
+    words.add_argument("--host", default="127.0.0.1")
     words.add_argument("--port", type=int, default=0)
     words.add_argument("--server", required=True, help="address of the server to register with")
     words.add_argument("--signing-key", default="", help="signed mode: proves the app to the API")
     words.add_argument("--name", default="bench", help="the app's id: two tenants have one each")
     given = words.parse_args()
     try:
-        uvloop.run(_serve(given.port, given.server, given.signing_key, given.name))
+        uvloop.run(_serve(given.host, given.port, given.server, given.signing_key, given.name))
     except RuntimeError as refused:
         sys.exit(str(refused))
 

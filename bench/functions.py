@@ -40,6 +40,8 @@ FUNCTIONS: dict[str, Shape] = {
     "bench-probe": Shape(1),
     "bench-sleep": Shape(1, Kind.SLEEP),
 }
+#: Functions of the app with the npm SDK.
+NPM_FUNCTIONS = {"npm-cp10": Shape(10, Kind.CHECKPOINTED)}
 #: What the idle part sends, in this order.
 IDLE = ("bench-1", "bench-3", "bench-10", "bench-par10", "bench-cp10")
 MOST_STEPS = max(shape.steps for shape in FUNCTIONS.values())

@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.functions import FUNCTIONS, IDLE, Kind
+from bench.functions import FUNCTIONS, IDLE, NPM_FUNCTIONS, Kind
 from bench.load import Control, Sender, Sent, sending
 from bench.product import Server, Usage, usage_of
 
@@ -34,7 +34,7 @@ class Sizes:
     page_loads: int
 
 
-FULL = Sizes(150, idle_s=7, warm_s=2, full_s=8, window=256, ingest_s=4, backlog=20_000, sleepers=100_000, page_loads=30)
+FULL = Sizes(150, idle_s=6, warm_s=2, full_s=8, window=256, ingest_s=4, backlog=20_000, sleepers=100_000, page_loads=30)
 QUICK = Sizes(20, 1.5, warm_s=0.6, full_s=2, window=192, ingest_s=1, backlog=3_000, sleepers=10_000, page_loads=5)
 
 
@@ -81,7 +81,7 @@ class Bench:
         return f"t{self.number}"
 
 
-async def idle(bench: Bench) -> Figures:
+async def idle(bench: Bench, functions: Sequence[str] = IDLE) -> Figures:
     """One run at a time: nothing waits for anything but the product."""
     figures: Figures = {}
     gaps: list[float] = []
@@ -89,7 +89,7 @@ async def idle(bench: Bench) -> Figures:
     firsts_sent: list[float] = []
     firsts_accepted: list[float] = []
     async with sending(bench.server.url, bench.server.event_key, 1) as sender:
-        for fn in IDLE:
+        for fn in functions:
             await bench.control.reset()
             sent = Sent()
             until = time.monotonic() + bench.sizes.idle_s
@@ -111,7 +111,7 @@ async def idle(bench: Bench) -> Figures:
                 firsts_accepted.append(max(0.0, (times[0] - accepted) / 1e6))
                 # Answer (or checkpoint) sent → next call (or its answer) received, within one run.
                 between = [(times[n + 1] - times[n]) / 1e6 for n in range(1, len(times) - 1, 2)]
-                match FUNCTIONS[fn].kind:
+                match (FUNCTIONS | NPM_FUNCTIONS)[fn].kind:
                     case Kind.SEQUENCE:
                         gaps += between
                     case Kind.CHECKPOINTED:
