@@ -12,7 +12,7 @@ import gc
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -117,14 +117,20 @@ async def _cancel_the_rest(app: Broken) -> None:
             continue
 
 
+@pytest.fixture
+def own_database(new_database: Callable[[], str]) -> str:
+    """Give each part a database of its own: none is slower, or wrong, for what another left."""
+    return new_database()
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.timeout(120 + ANSWERS * 0.05)
 async def test_no_answer_of_an_app_breaks_the_engine(
-    database: str, caplog: pytest.LogCaptureFixture, seed: int
+    own_database: str, caplog: pytest.LogCaptureFixture, seed: int
 ) -> None:
     caplog.set_level(logging.ERROR)
     start: int | None = None
-    async with playing(database, Broken) as app:
+    async with playing(own_database, Broken) as app:
         assert isinstance(app, Broken)
         app.seed, app.dice = seed, Random(seed)
         step = {"id": "step", "name": "step", "runtime": {"type": "http", "url": "http://app.test/api/inngest"}}
@@ -152,9 +158,10 @@ async def test_no_answer_of_an_app_breaks_the_engine(
                 "select status, count(*) from runs where environment_id = $1 group by 1", app.scope.environment_id
             )
         }
-    unexpected = [
-        r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR and r.getMessage() != "entry refused"
-    ]
+        # Asked before the engine is stopped in the middle of whatever it does.
+        unexpected = [
+            r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR and r.getMessage() != "entry refused"
+        ]
     assert unexpected == [], f"seed {seed}"
     assert set(ends) <= {"completed", "failed", "cancelled"}
     assert min(ends.values()) > 0
