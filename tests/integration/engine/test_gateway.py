@@ -166,6 +166,31 @@ async def test_an_address_that_may_not_be_called_is_an_error_at_once(database: s
         assert len(stage.apps.requests) == 1
 
 
+async def test_a_request_that_publishes_is_an_error_at_once_beside_others_that_are_made(database: str) -> None:
+    """Nobody can listen here: whoever asks for it hears so, with a code, instead of nobody hearing anything."""
+    wants = {"publish": {"channel": "c", "topic": "t"}}
+    async with staged(database) as stage:
+        stage.apps.outside = lambda _request: _answer(200, b"{}")
+
+        def script(asked: Asked) -> object:
+            if len(asked.steps) == 4:
+                return done(asked.steps)
+            listed = [fetches("f", **wants), infers("ai", **wants), fetches("made", publish=None), planned("p")]
+            return ops(ran("p")) if asked.target == "p" else ops(*listed)
+
+        stage.plays("shop-get", script, event="order/made", retries=4)
+        await stage.sync()
+        await stage.start()
+        run = await stage.ended(await stage.send("order/made"))
+
+        for step, name in (("f", "GatewayError"), ("ai", "AIGatewayError")):
+            error = output(run)[step]["error"]
+            assert (error["name"], error["code"]) == (name, "realtime_unavailable")
+        assert output(run)["made"]["data"]["status_code"] == 200
+        assert len(stage.apps.requests) == 1
+        assert await stage.left_over() == {}
+
+
 async def test_a_request_holds_no_slot_of_its_function(database: str) -> None:
     """With a limit of one call at once, ten runs can wait for their requests together."""
     reached, go_on = asyncio.Event(), asyncio.Event()
