@@ -83,6 +83,8 @@ class _Writer:
         self.finish: fx.FinishRun | None = None
         self.steps: dict[str, tuple[Any, ...]] = {}
         self.items: list[fx.EnqueueItem] = []
+        self.retries: dict[str, fx.RetryItem | fx.ResetAttempt] = {}
+        self.settled: set[str] = set()
         self.pauses: list[tuple[object, ...]] = []
         self.requests: list[tuple[object, ...]] = []
         self.defers: dict[str, fx.AddDefer] = {}
@@ -97,6 +99,7 @@ class _Writer:
         entry.after = self.run
         self.batch.steps.extend((n, *row) for row in self.steps.values())
         if self.finish is None:
+            self.retry()
             self.enqueue()
             # What is opened and ended in one entry is never written: the statement's deletes do not see its inserts.
             self.batch.open_pauses.extend(self.pauses)
@@ -178,12 +181,11 @@ class _Writer:
             case fx.EnqueueItem():
                 self.items.append(effect)
             case fx.RetryItem():
-                self.batch.retry.append((self.n, self.item_id(effect.key), effect.attempt, effect.after))
-                self.batch.wake.append((self.n, None, effect.after, None))
-                self.free(effect.key)
+                self.retries[effect.key] = effect
             case fx.ResetAttempt():
-                self.batch.retry.append((self.n, self.item_id(effect.key), 0, None))
+                self.retries[effect.key] = effect
             case fx.SettleItem():
+                self.settled.add(effect.key)
                 self.batch.settle.append((self.n, self.item_id(effect.key)))
             case fx.OpenPause():
                 bound = stored_wait(effect.expression, self.entry.facts.event) if effect.expression else None
@@ -342,6 +344,21 @@ class _Writer:
         step = self.run.steps.get(step_key)
         if step is not None and step.kind in _REQUESTS:
             self.batch.drop_requests.append((self.n, step_key))
+            self.requests = [request for request in self.requests if request[1] != step_key]
+
+    def retry(self) -> None:
+        """Write the items that are called again. A statement may change a row once: an item that one answer of the entry
+        wants called again and another one settles is settled.
+        """
+        for key, effect in self.retries.items():
+            if key in self.settled:
+                continue
+            if isinstance(effect, fx.ResetAttempt):
+                self.batch.retry.append((self.n, self.item_id(key), 0, None))
+                continue
+            self.batch.retry.append((self.n, self.item_id(key), effect.attempt, effect.after))
+            self.batch.wake.append((self.n, None, effect.after, None))
+            self.free(key)
 
     def free(self, item_key: str) -> None:
         """The lease of an item ends here, and with it the slots it holds."""
@@ -353,14 +370,15 @@ class _Writer:
     def enqueue(self) -> None:
         """Write new items; calls due now go to the worker that asked, the first under the lease it already has (rule 12)."""
         entry = self.entry
-        settled = {e.key for e in entry.effects if isinstance(e, fx.SettleItem)}
         # Only the leases of calls hold slots: under another one no call may go on.
-        spare = [lease.lease_id for lease in entry.leases if lease.key in settled and lease.kind in CALLS]
-        now_calls = [q for q in self.items if q.kind in CALLS and q.at is None and not q.after]
+        spare = [lease.lease_id for lease in entry.leases if lease.key in self.settled and lease.kind in CALLS]
+        # What is made and settled in one entry is never written: the statement's deletes do not see its inserts.
+        items = [item for item in self.items if item.key not in self.settled]
+        now_calls = [q for q in items if q.kind in CALLS and q.at is None and not q.after]
         may_take = entry.room if entry.worker_id else 0
         if entry.is_limited:
             may_take = min(may_take, 1) if len(now_calls) == 1 and len(spare) == 1 else 0
-        for item in self.items:
+        for item in items:
             item_id = self.item_id(item.key)
             lease_id: LeaseId | None = None
             if may_take > 0 and item.kind in CALLS and item.at is None and not item.after:

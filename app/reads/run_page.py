@@ -116,7 +116,7 @@ async def _load_facts(connection: Connection, environment_id: EnvironmentId, row
     )
     history = await connection.fetch(
         """select version, kind, step_key, item_key, attempt, started_at, at,
-                  case when kind = 'call' and octet_length(detail) <= 200000 then detail end as detail
+                  case when kind in ('call', 'gateway') and octet_length(detail) <= 200000 then detail end as detail
            from history where run_id = $1 and environment_id = $2 order by version, position limit $3""",
         run_id,
         environment_id,

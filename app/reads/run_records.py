@@ -1,6 +1,7 @@
 """Rows of steps, history and items as the facts a timeline is computed from.
 
-History is read as the engine writes it: one row per (run, version, position), of kind `call` for each answered call.
+History is read as the engine writes it: one row per (run, version, position), of kind `call` for each answered call of
+the app and `gateway` for each request that was made for a step.
 """
 
 from collections import defaultdict
@@ -10,7 +11,9 @@ from typing import Any
 
 from app.reads.runs import RunRow
 from app.reads.stored import number_of, read_object, text_of
-from app.reads.timeline.facts import CALL_KINDS, CallFacts, Facts, ItemFacts, RunFacts, StepFacts
+from app.reads.timeline.facts import CALL_KINDS, CallFacts, Facts, ItemFacts, ModelFacts, RunFacts, StepFacts
+
+_CALLS = frozenset({"call", "gateway"})
 
 
 def facts_of(row: RunRow, steps: Sequence[Any], history: Sequence[Any], items: Sequence[ItemFacts]) -> Facts:
@@ -24,7 +27,7 @@ def facts_of(row: RunRow, steps: Sequence[Any], history: Sequence[Any], items: S
         if h["kind"] == "step.opened":
             opened[h["version"]].append(h["step_key"])
     found = [_step(s) for s in steps]
-    calls = [_call(h) for h in history if h["kind"] == "call"]
+    calls = [_call(h) for h in history if h["kind"] in _CALLS]
     calls += _saved_while_calling(found, history, calls, items)
     status = row.state if row.is_ended else "queued" if row.state == "queued" else "running"
     return Facts(
@@ -49,7 +52,7 @@ def _saved_while_calling(
     ended. Its attempt follows those that failed in calls of their own.
     """
     inline = {s.key for s in steps if s.kind in CALL_KINDS}
-    reported = {(h["version"], h["step_key"]) for h in history if h["kind"] == "call"}
+    reported = {(h["version"], h["step_key"]) for h in history if h["kind"] in _CALLS}
     last_attempt = {c.step_key: c.attempt for c in sorted(calls, key=lambda c: c.attempt)}
     around: list[tuple[datetime, datetime | None, float]] = [
         (h["started_at"], h["at"], number_of(read_object(h["detail"]).get("queued_ms")) or 0.0)
@@ -129,4 +132,17 @@ def _call(record: Any) -> CallFacts:
         error_message=text_of(error.get("message")),
         error_stack=text_of(error.get("stack")),
         request_id=text_of(detail.get("request_id")),
+        model=_model(detail.get("ai")),
+    )
+
+
+def _model(told: Any) -> ModelFacts | None:
+    if not isinstance(told, dict):
+        return None
+    read, written = (told.get(name) for name in ("input_tokens", "output_tokens"))
+    return ModelFacts(
+        text_of(told.get("provider")),
+        text_of(told.get("model")),
+        read if isinstance(read, int) else None,
+        written if isinstance(written, int) else None,
     )

@@ -11,7 +11,7 @@ from app.domain.ids import EnvironmentId
 from app.reads import stacks
 from app.reads.run_page import RunPage
 from app.reads.stored import LARGEST, Payload, Problem, ending_of, object_of, outcome_of, payload_of, problem_of
-from app.reads.timeline.facts import Facts, StepFacts
+from app.reads.timeline.facts import Facts, ModelFacts, StepFacts
 from app.store.db import Connection
 
 #: Options of waits and sleeps that people ask for, and their words.
@@ -185,8 +185,17 @@ def _facts_of_step(
     pairs += [("Function", step.target)] if step.target else []
     told = object_of(opts)
     pairs += [(words, told[name]) for name, words in _OPTIONS if isinstance(told.get(name), str) and told[name]]
+    if last is not None and last.model is not None:
+        pairs += _facts_of_model(last.model)
     if last is not None and last.queued_ms >= 1:
         pairs += [("Queue wait", f"{last.queued_ms:,.0f} ms before the last call")]
     pairs += [("Last answer", f"HTTP {last.status}")] if last is not None and last.status else []
     pairs += [("SDK", last.sdk)] if last is not None and last.sdk else []
     return tuple(pairs)
+
+
+def _facts_of_model(model: ModelFacts) -> list[tuple[str, str]]:
+    counts = ((model.tokens_read, "in"), (model.tokens_written, "out"))
+    tokens = ", ".join(f"{count:,} {way}" for count, way in counts if count is not None)
+    pairs = (("Provider", model.provider), ("Model", model.model), ("Tokens", tokens))
+    return [(words, value) for words, value in pairs if value]

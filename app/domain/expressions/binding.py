@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from app.domain.expressions.evaluate import STEPS, close_over, compile_expression
+from app.domain.expressions.evaluate import close_over, compile_expression
 from app.domain.expressions.parse import parse
 from app.domain.expressions.tree import (
     Call,
@@ -27,7 +27,16 @@ from app.domain.expressions.tree import (
     path_of,
     to_text,
 )
-from app.domain.expressions.values import MISSING, Frame, Missing, Spent, Value, is_number, is_truthy, number_text
+from app.domain.expressions.values import (
+    MISSING,
+    STEPS,
+    Frame,
+    Missing,
+    Value,
+    is_number,
+    is_truthy,
+    number_text,
+)
 
 #: The run's first event, and the event that may end the wait (protocol section 22).
 VARIABLES = ("event", "async")
@@ -75,7 +84,7 @@ def bind_event(text: str, event: Mapping[str, Any]) -> BoundWait:
     try:
         # One budget for all parts together, as in one evaluation.
         folded = _reduced(_fold(tree, [STEPS, None, pruned], frozenset()))
-    except (Spent, RecursionError, OverflowError):
+    except Exception:  # noqa: BLE001 - the budget, or what Python gives up on; `judge` tells which
         # Too much to know in advance; the arriving event may still decide before that part is reached.
         folded = tree
     known = isinstance(folded, Const)

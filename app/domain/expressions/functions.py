@@ -45,10 +45,15 @@ TYPES: Final = {
     name: name for name in ("bool", "int", "uint", "double", "string", "bytes", "list", "map", "null_type", "type")
 } | {"timestamp": "google.protobuf.Timestamp", "duration": "google.protobuf.Duration"}
 
-#: Characters of a pattern for `matches`; what RE2 compiles of it stays under a megabyte.
+#: Characters of a pattern for `matches`.
 LONGEST_PATTERN: Final = 1000
+#: Classes of Unicode (`\pL`) in a pattern: each costs as much as a hundred letters, whatever becomes of it.
+MOST_CLASSES: Final = 50
+#: Steps for a pattern that is refused: it may have been given up late.
+_REFUSED_STEPS: Final = 4_000
 _PATTERN_OPTIONS = re2.Options()
-_PATTERN_OPTIONS.max_mem = 1 << 20
+#: Octets; what this holds takes up to 4 ms to compile, and no more to give up.
+_PATTERN_OPTIONS.max_mem = 1 << 18
 _PATTERN_OPTIONS.log_errors = False
 _PATTERN_OPTIONS.never_capture = True
 
@@ -90,17 +95,29 @@ def _size(frame: Frame, value: Value) -> Value:
     return Missing(f"size() does not apply to {type_name(value)}")
 
 
+def _spend_search(frame: Frame, text: Value, part: Value) -> None:
+    """Charge the search for a part. In short texts Python may compare a part of up to 100 characters at every place."""
+    size, compared = len(_text(text)), min(len(_text(part)), 100)
+    spend(frame, (size >> 6) * (1 + (compared >> 5) if size < 30_000 else 1))
+
+
 def _contains(frame: Frame, text: Value, part: Value) -> Value:
-    spend(frame, len(_text(text)) >> 6)
-    return _text(part) in text
+    _spend_search(frame, text, part)
+    return part in text
 
 
 def _starts_with(frame: Frame, text: Value, part: Value) -> Value:
-    return _text(text).startswith(_text(part))
+    spend(frame, len(_text(part)) >> 6)
+    return _text(text).startswith(part)
 
 
 def _ends_with(frame: Frame, text: Value, part: Value) -> Value:
-    return _text(text).endswith(_text(part))
+    spend(frame, len(_text(part)) >> 6)
+    return _text(text).endswith(part)
+
+
+def _classes(pattern: str) -> int:
+    return pattern.count("\\p") + pattern.count("\\P")
 
 
 @lru_cache(maxsize=512)
@@ -108,15 +125,30 @@ def pattern_of(pattern: str) -> Any:
     """A compiled pattern, remembered by text; ValueError when RE2 does not take it."""
     if len(pattern) > LONGEST_PATTERN:
         raise ValueError(f"a pattern may have at most {LONGEST_PATTERN} characters")
+    if _classes(pattern) > MOST_CLASSES:
+        raise ValueError(f"a pattern may name at most {MOST_CLASSES} classes of Unicode")
     try:
         return re2.compile(pattern, _PATTERN_OPTIONS)
     except re2.error:
         raise ValueError("the pattern of matches() is not a regular expression of RE2") from None
 
 
+def search(frame: Frame, text: Value, pattern: Any) -> Value:
+    """Whether a compiled pattern is found in a text. At worst RE2 follows each part of the pattern at every character."""
+    spend(frame, 20 + (len(_text(text)) * (8 + pattern.programsize) >> 6))
+    return pattern.search(text) is not None
+
+
 def _matches(frame: Frame, text: Value, pattern: Value) -> Value:
-    spend(frame, 20 + (len(_text(text)) >> 3) + len(_text(pattern)))
-    return pattern_of(pattern).search(text) is not None
+    # Charged as if it were compiled anew each time: what an expression costs must not depend on what ran before.
+    spend(frame, 4 * len(_text(pattern)) + 300 * _classes(pattern))
+    try:
+        compiled = pattern_of(pattern)
+    except ValueError:
+        spend(frame, _REFUSED_STEPS)
+        raise
+    spend(frame, compiled.programsize)
+    return search(frame, text, compiled)
 
 
 def _lower(frame: Frame, text: Value) -> Value:
@@ -150,7 +182,10 @@ def _trim(frame: Frame, text: Value) -> Value:
 
 def _split(frame: Frame, text: Value, separator: Value, most: Value = -1) -> Value:
     limit = _whole(most)
-    spend(frame, (len(_text(text)) >> 6) + (text.count(separator) if _text(separator) else len(text)))
+    # Twice: the pieces are counted before they are made.
+    _spend_search(frame, text, separator)
+    _spend_search(frame, text, separator)
+    spend(frame, text.count(separator) if separator else len(text))
     if limit == 0:
         return []
     if separator == "":
@@ -170,7 +205,8 @@ def _join(frame: Frame, items: Value, separator: Value = "") -> Value:
 def _replace(frame: Frame, text: Value, old: Value, new: Value, most: Value = -1) -> Value:
     limit = _whole(most)
     spend(frame, len(_text(text)) >> 4)
-    found = text.count(_text(old))
+    _spend_search(frame, text, old)
+    found = text.count(old)
     times = found if limit < 0 else min(found, limit)
     spend(frame, (times * (1 + len(_text(new)))) >> 4)
     return text.replace(old, new, times)
@@ -191,13 +227,22 @@ def _char_at(frame: Frame, text: Value, index: Value) -> Value:
 
 
 def _index_of(frame: Frame, text: Value, part: Value, start: Value = 0) -> Value:
-    spend(frame, len(_text(text)) >> 6)
-    return text.find(_text(part), max(0, _whole(start)))
+    _spend_search(frame, text, part)
+    return text.find(part, max(0, _whole(start)))
+
+
+_SHORT_PART = 8
 
 
 def _last_index_of(frame: Frame, text: Value, part: Value) -> Value:
-    spend(frame, len(_text(text)) >> 6)
-    return text.rfind(_text(part))
+    _spend_search(frame, text, part)
+    size = len(part)
+    if size <= _SHORT_PART:
+        return text.rfind(part)
+    # From the end Python compares a long part at every place; the first place in the mirror costs no more than the text.
+    spend(frame, len(text) + size >> 4)
+    place = text[::-1].find(part[::-1])
+    return -1 if place < 0 else len(text) - size - place
 
 
 def _b64decode(frame: Frame, text: Value) -> Value:
@@ -209,7 +254,8 @@ def _b64decode(frame: Frame, text: Value) -> Value:
 
 
 def _json_parse(frame: Frame, text: Value) -> Value:
-    spend(frame, 10 + (len(_text(text)) >> 3))
+    # Lists and maps cost more than what is in them.
+    spend(frame, 10 + (len(_text(text)) >> 3) + text.count("[") + text.count("{"))
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
@@ -333,6 +379,7 @@ def _date(frame: Frame, value: Value) -> Value:
     """Text in the usual styles, or a number: seconds below 10^10, milliseconds below 10^13, else nanoseconds."""
     if isinstance(value, datetime):
         return value
+    spend(frame, 4)
     if value.__class__ is str:
         return _read_date(value).astimezone(UTC)
     number = int(value) if is_number(value) else 0
@@ -356,6 +403,7 @@ def _duration(frame: Frame, value: Value) -> Value:
         return value
     if len(_text(value)) > 100:
         raise ValueError("this text is not a duration")
+    spend(frame, len(value) >> 1)
     digits = value.lstrip("+-") if value[:1] in ("+", "-") and value[1:2] not in ("+", "-") else value
     if digits == "0":
         return timedelta()
@@ -388,7 +436,17 @@ _OFFSET = re.compile(r"([+-]?)(\d\d):(\d\d)\Z", re.ASCII)
 _ZONE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2}\Z", re.ASCII)
 
 
-def _local(at: Value, zone: str | None) -> datetime:
+@lru_cache(maxsize=1024)
+def _named_zone(name: str) -> ZoneInfo | None:
+    """A zone by its name, None when there is none; more names than there are zones are remembered."""
+    try:
+        return ZoneInfo(name)
+    except (KeyError, OSError):
+        # OSError: the name of a folder of zones.
+        return None
+
+
+def _local(frame: Frame, at: Value, zone: str | None) -> datetime:
     if not isinstance(at, datetime):
         raise ValueError("only dates have this")  # noqa: TRY004 - the evaluator reads ValueError as "no value"
     if zone is None:
@@ -397,11 +455,12 @@ def _local(at: Value, zone: str | None) -> datetime:
         return at.astimezone(_zone(f"{found[1] or '+'}{found[2]}{found[3]}"))
     if len(zone) > 64 or not _ZONE_NAME.match(zone):
         raise ValueError("this is not a time zone")
-    try:
-        return at.astimezone(ZoneInfo(zone))
-    except (KeyError, OSError):
-        # OSError: the name of a folder of zones.
-        raise ValueError("this is not a time zone") from None
+    found_zone = _named_zone(zone)
+    if found_zone is None:
+        # A look into the folder of zones, or several.
+        spend(frame, 300)
+        raise ValueError("this is not a time zone")
+    return at.astimezone(found_zone)
 
 
 def _part(
@@ -410,7 +469,7 @@ def _part(
     def read(frame: Frame, value: Value, zone: Value = None) -> Value:
         if of_span is not None and isinstance(value, timedelta):
             return of_span(value)
-        return of_date(_local(value, zone))
+        return of_date(_local(frame, value, zone))
 
     return read
 

@@ -32,9 +32,9 @@ def key_or_bypass(expression: str | None, event: Mapping[str, Any]) -> str | Non
         return ""
     try:
         value = compile_expression(expression).evaluate({"event": event})
+        return None if value is False else key_text(value)
     except (ExpressionFailed, ExpressionRefused):
         return INVALID
-    return None if value is False else key_text(value)
 
 
 def shown(key: str) -> str:

@@ -80,6 +80,20 @@ def read_request(code: OpCode, opts: bytes | None) -> Outgoing | None:
     return _ai(given, url, headers) if code is OpCode.AI_GATEWAY else _fetch(given, url, headers)
 
 
+def unpublishable(code: OpCode, opts: bytes) -> bytes | None:
+    """The error of a step whose answer is to be published to a channel while it comes in; None when it is not.
+
+    There is no realtime here, so nobody could be listening: the step fails with the code `realtime_unavailable` before
+    the request is made, rather than that its listeners wait for ever.
+    """
+    publish = canonical.decode(opts).get("publish")
+    if not publish:
+        return None
+    name = "AIGatewayError" if code is OpCode.AI_GATEWAY else "GatewayError"
+    message = "This server has no realtime channels, so the answer cannot be published. Leave out `publish`."
+    return canonical.encode({"name": name, "message": message, "code": "realtime_unavailable", "data": None})
+
+
 def shown(opts: bytes) -> bytes:
     """The options as they may be stored and shown: the key and the values of all headers are hidden."""
     given = canonical.decode(opts)

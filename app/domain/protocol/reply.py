@@ -6,7 +6,7 @@ Total: whatever arrives becomes one of three values, never an exception (protoco
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
@@ -90,6 +90,7 @@ _TRANSPORT: Final[dict[TransportFault, tuple[str, str, bool]]] = {
 }
 
 _VERSION = re.compile(r"[1-9][0-9]{0,5}")
+_OLD_JS = re.compile(r"(?:inngest-)?js:v([0-2])\.([0-9]{1,4})\.([0-9]{1,4})")
 _SECONDS = re.compile(r"[0-9]{1,7}")
 _STREAM_STATUS = range(200, 600)
 
@@ -179,7 +180,19 @@ def _result(body: bytes, headers: Mapping[str, str]) -> object:
 
 def _read_failure(status: int, value: object, headers: Mapping[str, str], now: datetime) -> Failed:
     error = app_error(_unwrapped(value, dict), fallback=f"The app answered HTTP {status} without saying why.")
-    return _with(Failed(error, "app_error", sdk=headers.get("x-inngest-sdk", "")), headers, now)
+    sdk = headers.get("x-inngest-sdk", "")
+    failed = _with(Failed(error, "app_error", sdk=sdk), headers, now)
+    is_final = 400 <= status < 500 and "x-inngest-no-retry" not in headers and _is_final_by_status(sdk)
+    return replace(failed, no_retry=True) if is_final else failed
+
+
+def _is_final_by_status(sdk: str) -> bool:
+    """Whether the SDK is one for TypeScript that has no header for it yet: its 4xx is final (14.1)."""
+    found = _OLD_JS.match(sdk)
+    if found is None:
+        return False
+    version = (int(found[1]), int(found[2]), int(found[3]))
+    return version < (1, 10, 1) or (2, 0, 0) <= version < (2, 4, 1)
 
 
 def _read_stream(headers: Mapping[str, str], body: bytes, now: datetime) -> Reply:

@@ -44,8 +44,18 @@ class StepFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """Which model answered a request, and what it read and wrote in tokens; None where the provider did not say."""
+
+    provider: str | None
+    model: str | None
+    tokens_read: int | None
+    tokens_written: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class CallFacts:
-    """One answered call. `outcome`: ok, error or ignored; `attempt` counts from 0; `ms` is how long the app took."""
+    """One answered call of the app, or request made for a step. `outcome`: ok, error or ignored; `attempt` counts from 0."""
 
     step_key: str | None
     item_key: str | None
@@ -61,6 +71,7 @@ class CallFacts:
     error_message: str | None = None
     error_stack: str | None = None
     request_id: str | None = None
+    model: ModelFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)

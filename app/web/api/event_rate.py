@@ -13,6 +13,7 @@ from collections.abc import Callable
 from app.domain.errors import Refused
 from app.domain.ids import EnvironmentId
 from app.domain.limits import PlanLimits
+from app.web.api.rate import Usage
 
 #: Environments remembered; the one that came first goes first, and has its whole room again.
 _MOST = 10_000
@@ -47,6 +48,15 @@ class EventRate:
         wait_s = self._paid_at.get(environment_id, 0.0) - self._now() - burst_s
         if wait_s > 0:
             raise TooManyEvents(plan.event_rate, wait_s)
+
+    def usage(self, environment_id: EnvironmentId, plan: PlanLimits) -> Usage | None:
+        """How many events may come at once, how many of them still may, and when there is more; None without a limit."""
+        if plan.event_rate is None:
+            return None
+        burst = plan.event_burst or plan.event_rate
+        owed_s = max(0.0, self._paid_at.get(environment_id, 0.0) - self._now())
+        rest = max(0, math.floor(burst - owed_s * plan.event_rate))
+        return Usage(burst, rest, max(1, math.ceil(owed_s - burst / plan.event_rate)))
 
     def count(self, environment_id: EnvironmentId, plan: PlanLimits, events: int) -> None:
         """A request brought this many events."""

@@ -24,8 +24,8 @@ from app.accounts.plans import Plans
 from app.accounts.resolve import EventKeys
 from app.domain.errors import Refused
 from app.domain.event import read_events
-from app.domain.ids import to_ulid, ulid_of
-from app.domain.limits import MAX_BODY_BYTES
+from app.domain.ids import EnvironmentId, to_ulid, ulid_of
+from app.domain.limits import MAX_BODY_BYTES, PlanLimits
 from app.engine.ingest import Ingest
 from app.web.api.event_rate import EventRate
 from app.web.audience import Audience
@@ -46,6 +46,7 @@ _CORS = (
     (b"access-control-allow-origin", b"*"),
     (b"access-control-allow-methods", b"GET, POST, PUT, DELETE, OPTIONS"),
     (b"access-control-allow-headers", b"*"),
+    (b"access-control-expose-headers", b"retry-after, x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset"),
     (b"access-control-max-age", b"3600"),
 )
 
@@ -71,16 +72,20 @@ class EventsDoor:
         if scope["method"] == "OPTIONS":
             await self._send(send, 204, b"", ())
             return
+        usage: list[tuple[bytes, bytes]] = []
         try:
             with self.load.body() as held:
-                ids = await self._accept(scope, receive, held)
+                ids = await self._accept(scope, receive, held, usage)
         except Exception as error:  # noqa: BLE001 - the door is outside the framework, which would catch it
-            await self._refuse(send, error)
+            await self._refuse(send, error, usage)
         else:
             body = b'{"ids":["' + b'","'.join(i.encode() for i in ids) + b'"],"status":200}'
-            await self._send(send, 200, body, ())
+            await self._send(send, 200, body, usage)
 
-    async def _accept(self, scope: type_of_scope, receive: Receive, held: Body) -> list[str]:
+    async def _accept(
+        self, scope: type_of_scope, receive: Receive, held: Body, usage: list[tuple[bytes, bytes]]
+    ) -> list[str]:
+        """The ids of stored events. `usage` gets the headers that tell what the environment may still send."""
         if scope["method"] != "POST":
             raise Refused("method_not_allowed", "Only POST and OPTIONS are answered here.")
         headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -95,22 +100,29 @@ class EventsDoor:
             raise Refused("content_encoding_unsupported", "Send the body without content-encoding.")
         _check_announced(headers)
         plan = await self.plans.of(tenant.account_id)
+        self._tell(tenant.environment_id, plan, usage)
         self.rate.ask(tenant.environment_id, plan)
         self.ingest.refuse_when_full()
         body = await _read_body(receive, held)
         events = read_events(body, max_event_bytes=plan.event_bytes, received_ms=time.time_ns() // 1_000_000)
         self.rate.count(tenant.environment_id, plan, len(events))
+        self._tell(tenant.environment_id, plan, usage)
         seed = headers.get(b"x-inngest-event-id-seed")
         ids = await self.ingest.add(tenant, events, seed=seed.decode("latin-1") if seed else None, body=body)
         return [to_ulid(i) for i in ids]
 
-    async def _refuse(self, send: Send, error: Exception) -> None:
+    def _tell(self, environment_id: EnvironmentId, plan: PlanLimits, usage: list[tuple[bytes, bytes]]) -> None:
+        found = self.rate.usage(environment_id, plan)
+        if found is not None:
+            usage[:] = found.headers
+
+    async def _refuse(self, send: Send, error: Exception, usage: list[tuple[bytes, bytes]]) -> None:
         fault = fault_of(error)
         request_id = to_ulid(ulid_of(time.time_ns() // 1_000_000, os.urandom(10)))
         if fault.status == 500:
             log.error("event request failed", extra={"request_id": request_id}, exc_info=error)
         more = [(name.lower().encode(), value.encode()) for name, value in fault.headers.items()]
-        more.append((b"x-request-id", request_id.encode()))
+        more += [(b"x-request-id", request_id.encode()), *usage]
         if fault.status == 405:
             more.append((b"allow", _ALLOW))
         if isinstance(error, _Cut | Overloaded):

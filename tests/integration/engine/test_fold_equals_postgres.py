@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from app.domain.ids import RunId, ulid_of
-from app.domain.run.effects import Effect, EnqueueItem, FinishRun, OpenPause, ResetAttempt, RetryItem, SettleItem
+from app.domain.run.effects import ClosePause, Effect, EnqueueItem, FinishRun, OpenPause, ResetAttempt, RetryItem
 from app.domain.run.fold import fold_all
 from app.domain.run.state import Run
 from app.domain.scope import Scope
@@ -111,13 +111,18 @@ class _Replay:
 
 
 def _may_go_together(first: list[Effect], second: list[Effect]) -> bool:
-    """Whether a worker could have both ready at once: they come from different items, and the run goes on."""
-    return not _touched(first) & _touched(second) and not any(isinstance(e, FinishRun) for e in first)
-
-
-def _touched(effects: list[Effect]) -> set[str]:
-    """The items an entry writes."""
-    return {e.key for e in effects if isinstance(e, EnqueueItem | RetryItem | ResetAttempt | SettleItem)}
+    """Whether a worker could have both ready at once: the run goes on, and nothing is tried again or ended that only the
+    first one makes. An item may well be tried again by the one and settled by the other, which knows its step's result.
+    """
+    if any(isinstance(e, FinishRun) for e in first):
+        return False
+    made = {e.key for e in first if isinstance(e, EnqueueItem)}
+    opened = {e.step_key for e in first if isinstance(e, OpenPause)}
+    return not any(
+        (isinstance(e, RetryItem | ResetAttempt) and e.key in made)
+        or (isinstance(e, ClosePause) and e.step_key in opened)
+        for e in second
+    )
 
 
 def _picture(run: Run) -> dict[str, object]:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from app.adapters.http import Answer, CallFailed
+from app.reads.run_page import load_run
+from app.reads.step_panel import load_detail
 from tests.integration.engine.stage import Asked, Request, done, op, ops, output, planned, ran, sequence, staged
 
 KEY = "sk-canary-9f3a"
@@ -115,6 +117,43 @@ async def test_a_refusal_is_tried_again_and_the_last_one_is_an_error_the_functio
         assert len(stage.apps.asked["shop-ask"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("format_", "answer", "told"),
+    [
+        (
+            "openai-chat",
+            {"model": "gpt-x-2026", "usage": {"prompt_tokens": 1200, "completion_tokens": 11, "total_tokens": 1211}},
+            {"Provider": "openai-chat", "Model": "gpt-x-2026", "Tokens": "1,200 in, 11 out"},
+        ),
+        (
+            "anthropic",
+            {"model": "claude-x", "usage": {"input_tokens": 7, "output_tokens": 11, "cache_read_input_tokens": 3}},
+            {"Provider": "anthropic", "Model": "claude-x", "Tokens": "7 in, 11 out"},
+        ),
+        ("somebody-elses", {"id": 1}, {"Provider": "openai-chat", "Model": "m"}),
+    ],
+)
+async def test_the_run_page_tells_model_tokens_and_every_try(
+    database: str, format_: str, answer: dict[str, Any], told: dict[str, str]
+) -> None:
+    answers = [_answer(529, b"{}"), _answer(200, json.dumps(answer).encode())]
+    async with staged(database) as stage:
+        stage.apps.outside = lambda _request: answers.pop(0)
+        stage.plays("shop-ask", sequence(infers("ai", format=format_)), event="order/made", retries=2)
+        await stage.sync()
+        await stage.start()
+        run = await stage.ended(await stage.send("order/made"))
+        async with stage.pool.acquire() as connection:
+            page: Any = await load_run(connection, stage.scope.environment_id, run["id"])
+            detail: Any = await load_detail(connection, stage.scope.environment_id, page, "ai")
+
+    facts = dict(detail.facts)
+    assert {name: facts[name] for name in ("Provider", "Model", "Tokens") if name in facts} == told
+    assert facts["Last answer"] == "HTTP 200"
+    assert [(a.number, a.state, a.status) for a in detail.attempts] == [(1, "failed", 529), (2, "completed", 200)]
+    assert next(row for row in page.timeline.flat() if row.key == "ai").attempts == 2
+
+
 async def test_an_address_that_may_not_be_called_is_an_error_at_once(database: str) -> None:
     async with staged(database) as stage:
         stage.apps.outside = lambda request: CallFailed("app_address_blocked")
@@ -125,6 +164,31 @@ async def test_an_address_that_may_not_be_called_is_an_error_at_once(database: s
         error = output(run)["f"]["error"]
         assert (error["name"], error["message"]) == ("GatewayError", "The address may not be called from here.")
         assert len(stage.apps.requests) == 1
+
+
+async def test_a_request_that_publishes_is_an_error_at_once_beside_others_that_are_made(database: str) -> None:
+    """Nobody can listen here: whoever asks for it hears so, with a code, instead of nobody hearing anything."""
+    wants = {"publish": {"channel": "c", "topic": "t"}}
+    async with staged(database) as stage:
+        stage.apps.outside = lambda _request: _answer(200, b"{}")
+
+        def script(asked: Asked) -> object:
+            if len(asked.steps) == 4:
+                return done(asked.steps)
+            listed = [fetches("f", **wants), infers("ai", **wants), fetches("made", publish=None), planned("p")]
+            return ops(ran("p")) if asked.target == "p" else ops(*listed)
+
+        stage.plays("shop-get", script, event="order/made", retries=4)
+        await stage.sync()
+        await stage.start()
+        run = await stage.ended(await stage.send("order/made"))
+
+        for step, name in (("f", "GatewayError"), ("ai", "AIGatewayError")):
+            error = output(run)[step]["error"]
+            assert (error["name"], error["code"]) == (name, "realtime_unavailable")
+        assert output(run)["made"]["data"]["status_code"] == 200
+        assert len(stage.apps.requests) == 1
+        assert await stage.left_over() == {}
 
 
 async def test_a_request_holds_no_slot_of_its_function(database: str) -> None:

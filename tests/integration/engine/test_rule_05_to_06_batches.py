@@ -2,8 +2,10 @@
 
 import asyncio
 
+import pytest
+
 from app.adapters.http import Answer
-from tests.integration.engine.world import Call, Gate, World, in_turn, ops, planned, ran, result
+from tests.integration.engine.world import Call, Gate, World, failure, in_turn, ops, planned, ran, result
 
 
 def _parallel(gate: Gate, *names: str):  # type: ignore[no-untyped-def]
@@ -30,6 +32,52 @@ async def test_rule_05_answers_of_one_run_that_are_ready_together_are_one_entry(
     )
     assert versions == [before + 1]
     assert row["version"] == before + 2, "one for the three steps, one for the end"
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["goes on", "ends"])
+async def test_rule_05_an_item_that_one_answer_retries_and_another_settles_is_called_no_more(
+    world: World, ends: bool
+) -> None:
+    """Two calls of one run answer at once: the step's own says that it failed, another brings its result, or the run's."""
+    gate = Gate()
+    await world.function("order", gate, retries=4)
+    await world.engine()
+    run_id = await world.begin("order")
+    _, answer = await gate.next()
+    answer.set_result(ops(planned("a"), planned("b"), version=1))
+    held = {str(call.target): given for call, given in [await gate.next(), await gate.next()]}
+    held["a"].set_result(failure())
+    held["b"].set_result(result() if ends else ops(ran("a", "of b"), ran("b")))
+    if not ends:
+        following, answer = await gate.next()
+        assert following.target is None
+        assert following.done == {"a", "b"}
+        assert await world.column("select step_key from items where run_id = $1", run_id) == [None]
+        answer.set_result(result())
+    await world.ended(run_id)
+    journal = await world.column(
+        "select version from history where run_id = $1 and item_key in ('step:a', 'step:b')", run_id
+    )
+    assert len(set(journal)) == 1, "both answers are in one entry"
+    assert await world.column("select key from items where run_id = $1", run_id) == []
+    assert len(world.apps.of(run_id)) == (3 if ends else 4)
+
+
+async def test_rule_05_a_step_that_one_answer_plans_and_another_brings_is_not_called(world: World) -> None:
+    gate = Gate()
+    await world.function("order", gate)
+    await world.engine()
+    run_id = await world.begin("order")
+    _, answer = await gate.next()
+    answer.set_result(ops(planned("a"), planned("b"), version=1))
+    held = {str(call.target): given for call, given in [await gate.next(), await gate.next()]}
+    held["a"].set_result(ops(ran("a"), planned("c")))
+    held["b"].set_result(ops(ran("b"), ran("c", "of b")))
+    following, answer = await gate.next()
+    assert (following.target, following.done) == (None, {"a", "b", "c"})
+    answer.set_result(result())
+    await world.ended(run_id)
+    assert [call.target for call in world.apps.of(run_id) if call.target == "c"] == []
 
 
 async def test_rule_05_a_run_is_in_one_open_batch_at_a_time(world: World) -> None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+#: Seconds between two looks of a step that is held.
+LOOK_S = 0.05
 APP_ID = os.environ["SCRIPTED_APP"]
 PORT = int(os.environ["PORT"])
 STREAMING_PATH = "/api/streaming"
@@ -83,6 +85,11 @@ class Frame:
         self.record(op["id"], "step", attempt=attempt)
         self.may_fail(op["id"], op.get("fails"))
         return "x" * op["size"] if "size" in op else self.resolve(op["gives"])
+
+    def is_held(self, op: Mapping[str, Any]) -> bool:
+        """Whether the file that ends a step is not there yet; false for a step that waits for none."""
+        path = self.resolve(op["until"]) if "until" in op else None
+        return path is not None and not Path(path).exists()
 
     def resolve(self, value: Any) -> Any:
         """A script's value with what steps gave and what the event holds put in."""

@@ -42,7 +42,10 @@ async def _one(op: dict[str, Any], step: stepwell.Step, frame: scripted.Frame, c
                 except scripted.ScriptedError as error:
                     raise _own_error(error) from None
                 if "takes_ms" in op:
-                    await asyncio.sleep(frame.resolve(op["takes_ms"]) / 1000)
+                    await asyncio.sleep(op["takes_ms"] / 1000)
+                while frame.is_held(op):  # noqa: ASYNC110 - a file rings no bell
+                    await asyncio.sleep(scripted.LOOK_S)
+                if "takes_ms" in op or "until" in op:
                     frame.record(op["id"], "end")
                 return output
 

@@ -40,7 +40,7 @@ def options(given: dict[str, Any]) -> dict[str, Any]:
             case "retries" | "idempotency":
                 written[name] = value
             case "concurrency":
-                written[name] = [inngest.Concurrency(limit=one["limit"], key=one.get("key")) for one in value]
+                written[name] = [inngest.Concurrency(**one) for one in value]
             case "throttle":
                 written[name] = inngest.Throttle(
                     limit=value["limit"], period=dt.timedelta(seconds=value["period_s"]), key=value.get("key")

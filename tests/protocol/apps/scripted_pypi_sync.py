@@ -36,7 +36,10 @@ def _one(op: dict[str, Any], ctx: inngest.ContextSync, frame: scripted.Frame) ->
                 except scripted.ScriptedError as error:
                     raise pypi.own_error(error) from None
                 if "takes_ms" in op:
-                    time.sleep(frame.resolve(op["takes_ms"]) / 1000)
+                    time.sleep(op["takes_ms"] / 1000)
+                while frame.is_held(op):
+                    time.sleep(scripted.LOOK_S)
+                if "takes_ms" in op or "until" in op:
                     frame.record(op["id"], "end")
                 return output
 

@@ -4,7 +4,8 @@ Nothing waits for a time: lines of the ledger and ends of runs wake whoever wait
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ Line = dict[str, Any]
 #: Seconds for anything to become so on a machine that many share.
 WITHIN = 120.0
 _PROBES = count()
+_HELD = count()
 
 
 class Troupe:
@@ -107,6 +109,19 @@ class Play:
         assert status == 200, body
         runs: list[dict[str, Any]] = body["data"]
         return runs
+
+    async def is_open(self, event_id: str) -> bool:
+        """Whether an event has one run, which goes on: it is called running when its first call has been answered."""
+        return [run["status"] in {"Scheduled", "Running"} for run in await self.runs_of(event_id)] == [True]
+
+    @contextmanager
+    def held(self) -> Iterator[str]:
+        """Give the name of a file that is not there until the block ends: steps that run `until` it are held."""
+        file = self._troupe.ledger.with_suffix(f".held-{next(_HELD)}")
+        try:
+            yield str(file)
+        finally:
+            file.touch()
 
     async def clock_reaches(self, function: Scripted) -> None:
         """Let the minute that has just begun be the next time of a function's schedule, as if the clock got there now."""

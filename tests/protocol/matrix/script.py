@@ -39,13 +39,15 @@ def run(
     *,
     gives: Any = None,
     size: int | None = None,
-    takes_ms: int | dict[str, str] | None = None,
+    takes_ms: int | None = None,
+    until: dict[str, str] | None = None,
     fails: Op | None = None,
     keep: str | None = None,
 ) -> Op:
     """A `step.run`. Gives its id unless told otherwise; `size` gives a text of so many characters instead.
 
-    With `takes_ms` it takes that long and notes its end, too.
+    With `takes_ms` it takes that long and notes its end, too; so it does with `until`, which names a file whose
+    coming ends it (see `Play.held`).
     """
     return _op(
         "run",
@@ -53,6 +55,7 @@ def run(
         gives=step_id if gives is None else gives,
         size=size,
         takes_ms=takes_ms,
+        until=until,
         fails=fails,
         keep=keep,
     )

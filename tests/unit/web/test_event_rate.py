@@ -7,6 +7,7 @@ import pytest
 from app.domain.ids import EnvironmentId
 from app.domain.limits import PLANS
 from app.web.api.event_rate import EventRate, TooManyEvents
+from app.web.api.rate import Usage
 
 MINE, OTHER = EnvironmentId(UUID(int=1)), EnvironmentId(UUID(int=2))
 FREE = PLANS["free"]
@@ -68,3 +69,19 @@ def test_only_so_many_environments_are_remembered() -> None:
     for n in range(50):
         rate.count(EnvironmentId(UUID(int=n)), FREE, 1)
     assert len(rate._paid_at) == 10
+
+
+def test_the_usage_says_how_many_may_come_at_once_how_many_still_may_and_when_there_is_more() -> None:
+    clock = Clock()
+    rate = EventRate(now=clock)
+    assert FREE.event_rate is not None
+    assert FREE.event_burst is not None
+    assert rate.usage(MINE, PLANS["self_hosted"]) is None
+    assert rate.usage(MINE, FREE) == Usage(FREE.event_burst, FREE.event_burst, 1)
+    rate.count(MINE, FREE, 50)
+    assert rate.usage(MINE, FREE) == Usage(FREE.event_burst, FREE.event_burst - 50, 1)
+    rate.count(MINE, FREE, FREE.event_burst - 50 + 5 * FREE.event_rate)
+    assert rate.usage(MINE, FREE) == Usage(FREE.event_burst, 0, 5)
+    assert rate.usage(OTHER, FREE) == Usage(FREE.event_burst, FREE.event_burst, 1)
+    clock.seconds += 6
+    assert rate.usage(MINE, FREE) == Usage(FREE.event_burst, FREE.event_rate, 1)

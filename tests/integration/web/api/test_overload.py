@@ -88,7 +88,11 @@ async def test_the_door_for_events_refuses_in_the_documented_order(
     # Everything is wrong with the first request; then one thing after the other is put right, in the order of refusals.
     plan = await site.plans.of(await _account(site, key))
     assert plan.event_rate is not None
-    assert (await client.post(f"/e/{key}", json=[EVENT] * (plan.event_rate * 4))).status_code == 200
+    taken = await client.post(f"/e/{key}", json=[EVENT] * (plan.event_rate * 4))
+    assert taken.status_code == 200
+    assert taken.headers["x-ratelimit-limit"] == str(plan.event_burst)
+    assert taken.headers["x-ratelimit-remaining"] == "0"
+    assert int(taken.headers["x-ratelimit-reset"]) >= 1
     before = await stored(database, tenant)
     other = (await new_tenant(database))["event_key"]
     site.events.bounds = full
@@ -101,7 +105,9 @@ async def test_the_door_for_events_refuses_in_the_documented_order(
         assert await ask(key="no-key", headers=bad) == "event_key_invalid"
         assert await ask(headers=bad) == "content_encoding_unsupported"
         assert await ask(headers=size) == "body_too_large"
-        is_well_refused(await client.post(f"/e/{key}", content=b"{"), 429, "rate_limited")
+        refused = await client.post(f"/e/{key}", content=b"{")
+        is_well_refused(refused, 429, "rate_limited")
+        assert refused.headers["x-ratelimit-remaining"] == "0"
         is_well_refused(await client.post(f"/e/{other}", content=b"{"), 503, "storage_unavailable")
         site.events.bounds = Bounds()
         client.app.state.bodies.most = 1

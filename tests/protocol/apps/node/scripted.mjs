@@ -3,13 +3,16 @@
  *
  * Reads SCRIPTED (the catalogue's path), SCRIPTED_LEDGER, SCRIPTED_APP (the app's id), SCRIPTED_CHECKPOINTING and PORT.
  */
-import { openSync, readFileSync, writeSync } from "node:fs";
+import { existsSync, openSync, readFileSync, writeSync } from "node:fs";
 import { createServer } from "node:http";
 
 const APP_ID = process.env.SCRIPTED_APP;
 const LEDGER = openSync(process.env.SCRIPTED_LEDGER, "a", 0o600);
 const FUNCTIONS = JSON.parse(readFileSync(process.env.SCRIPTED, "utf8"));
+/** Between two looks of a step that is held. */
+const LOOK_MS = 50;
 const tried = new Map();
+const pause = (ms) => new Promise((wake) => setTimeout(wake, ms));
 let order = 0;
 
 class Frame {
@@ -82,10 +85,10 @@ export function start(lib, serve, dialect) {
         return step.run(op.id, async () => {
           frame.record(op.id, "step");
           mayFail(frame, op.id, op.fails);
-          if (op.takes_ms) {
-            await new Promise((wake) => setTimeout(wake, frame.resolve(op.takes_ms)));
-            frame.record(op.id, "end");
-          }
+          if (op.takes_ms) await pause(op.takes_ms);
+          const file = op.until && frame.resolve(op.until);
+          while (file && !existsSync(file)) await pause(LOOK_MS);
+          if (op.takes_ms || op.until) frame.record(op.id, "end");
           return op.size === undefined ? frame.resolve(op.gives) : "x".repeat(op.size);
         });
       case "sleep":

@@ -368,6 +368,30 @@ def test_the_request_version_is_only_what_the_header_says() -> None:
         assert _ops_in(reply).request_version == version
 
 
+@pytest.mark.parametrize(
+    ("sdk", "status", "headers", "no_retry"),
+    [
+        ("inngest-js:v1.10.0", 400, {}, True),
+        ("js:v1.2.3", 404, {}, True),
+        ("inngest-js:v0.9.0-beta.1", 499, {}, True),
+        ("inngest-js:v2.4.0", 400, {}, True),
+        ("inngest-js:v2.4.0", 400, {"x-inngest-no-retry": "false"}, False),
+        ("inngest-js:v2.4.0", 500, {}, None),
+        ("inngest-js:v1.10.1", 400, {}, None),
+        ("inngest-js:v2.4.1", 400, {}, None),
+        ("inngest-js:v3.54.2", 400, {}, None),
+        ("inngest-py:v0.5.19", 400, {}, None),
+        ("go:v0.15.1", 410, {}, None),
+    ],
+)
+def test_a_4xx_of_an_sdk_from_before_the_no_retry_header_is_final(
+    sdk: str, status: int, headers: dict[str, str], no_retry: bool | None
+) -> None:
+    reply = read_reply(status, {"x-inngest-sdk": sdk, **headers}, b'{"message":"no"}', now=_NOW)
+
+    assert _failed(reply).no_retry is no_retry
+
+
 @pytest.mark.parametrize(("header", "expected"), [("true", True), ("True", True), ("false", False), ("maybe", None)])
 def test_the_no_retry_header_is_heard_on_every_kind_of_answer(header: str, expected: bool | None) -> None:
     for reply in (
