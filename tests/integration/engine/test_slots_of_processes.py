@@ -4,8 +4,6 @@ Full size: four processes, three of them killed, 2,400 runs. The figures are pri
 """
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,8 @@ import pytest
 
 from tests.integration.engine import slot_log
 from tests.integration.engine.worker_process import BEAT_S, LEASE_S
+from tests.integration.engine.workers import Workers
 from tests.integration.engine.world import World, result
-from tests.processes import environ
 
 IS_FULL = os.environ.get("STEPWELL_TEST_SIZE") == "full"
 PROCESSES = 4 if IS_FULL else 2
@@ -35,38 +33,6 @@ RULES: dict[str, Any] = {
 #: Functions whose free slots always have work: one limit each, which changes on the way or is this. Of a shared key, the lower.
 ALWAYS = {"all": None, "keyed": None, "env-a": 2, "two-account": 3, "two-runs": 2}
 _KEYS = "select distinct k from lanes l join functions f on f.id = l.function_id, unnest(l.flow_key_ids) k where f.slug = $1"
-
-
-class Workers:
-    """The processes; each can be killed and another takes its place."""
-
-    def __init__(self, url: str, redis: str, folder: Path) -> None:
-        self.url, self.redis, self.folder, self.count = url, redis, folder, 0
-        self.diaries: list[Path] = []
-        self.running: list[subprocess.Popen[bytes]] = []
-
-    def start(self) -> None:
-        self.count += 1
-        self.diaries.append(self.folder / f"w{self.count}.diary")
-        command = [
-            sys.executable,
-            "-m",
-            "tests.integration.engine.worker_process",
-            self.url,
-            self.redis,
-            f"w{self.count}",
-            str(self.diaries[-1]),
-        ]
-        self.running.append(subprocess.Popen(command, stdin=subprocess.PIPE, env=environ()))
-
-    def kill(self) -> None:
-        one = self.running.pop(0)
-        one.kill()
-        one.wait()
-
-    def end(self) -> None:
-        while self.running:
-            self.kill()
 
 
 @pytest.mark.timeout(900)

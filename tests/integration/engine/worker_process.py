@@ -1,11 +1,11 @@
 """A worker in a process of its own, with a pretended app inside:
 
-    python -m tests.integration.engine.worker_process DB REDIS NAME [DIARY]
+    python -m tests.integration.engine.worker_process DB REDIS NAME DIARY SPEED
 
 What an app does stands in the function's name: `two…` has a step before its result, anything else answers at once. Every
 call lasts a moment, so that slots are held while others want them. It lives until it is killed, or its parent is.
 
-The diary is a file with a line for each round of its work loop (`round BEGAN ENDED`) and for each beat of its event loop
+SPEED is how many seconds pass by the database's clock in one of ours. The diary is a file with a line for each round of its work loop (`round BEGAN ENDED`) and for each beat of its event loop
 (`beat AT`), seconds since the epoch: what a free slot's worker could have done about it (slot_log.py).
 """
 
@@ -64,14 +64,13 @@ class Diarist(Engine):
 
 async def main() -> None:
     """Work until killed; the parent's end is the end of standard input."""
-    url, redis, name = sys.argv[1:4]
-    diary = sys.argv[4] if len(sys.argv) > 4 else os.devnull
+    url, redis, name, diary, speed = sys.argv[1:]
     pool, cold = await open_engine_pool(url, size=4), await open_engine_pool(url, size=3)
 
     async def keys(_environment: EnvironmentId) -> list[str]:
         return []
 
-    settings = EngineSettings(name=name, lease_s=LEASE_S, renew_s=RENEW_S, is_signed=False)
+    settings = EngineSettings(name=name, lease_s=LEASE_S * int(speed), renew_s=RENEW_S, is_signed=False)
     engine = Diarist(pool, cold, AnyApp(), Bell(redis), Catalogue(pool, keys), settings)
     engine.diary = os.open(diary, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     await engine.start()
