@@ -50,8 +50,8 @@ from app.store.named import fetch, named
 
 log = logging.getLogger(__name__)
 
-#: The longest a worker waits without looking (rule 17: a lost hint costs a second).
-_LONGEST_WAIT_S = 1.0
+#: The longest a worker waits without looking: a lost hint costs a second (rule 17), of which the look takes a part.
+_LONGEST_WAIT_S = 0.8
 #: Lanes remembered to be looked at next; a hint too many costs a second (rule 17).
 _MOST_HINTS = 4_096
 #: When a worker that holds all it may looks whether it may hold more.

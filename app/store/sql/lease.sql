@@ -138,7 +138,8 @@ from flow_limits f where f.id = any(:ids::uuid[])
 
 -- name: lease_limited
 -- Leases the admitted items, takes their slots, marks the keys that refused somebody and sets the lanes' clocks. A first item
--- goes over to the lane of its run: whatever becomes of it, it has started.
+-- goes over to the lane of its run: whatever becomes of it, it has started. Who was refused looks again when a slot comes
+-- free; where that hint is lost with its worker, after 0.8 s, so that the look itself is within the second (rule 17).
 with pick as materialized (
   select * from unnest(:item_ids::uuid[], :lease_ids::uuid[]) as p (id, lease_id)
 ), taken as (
@@ -160,8 +161,8 @@ with pick as materialized (
   where k.id = x.id and ((k.id = any(:refused::uuid[])) <> (k.waited_since is not null) or x.tat is distinct from k.tat)
 ), served as (
   update lanes l set served_at = case when b.flow_key_id is null then clock() else l.served_at end,
-    blocked_by = b.flow_key_id, blocked_until = case when b.flow_key_id is not null then coalesce(b.until, clock() + interval '1 second') end,
-    next_due = case when b.flow_key_id is not null then least(coalesce(b.until, clock() + interval '1 second'), (
+    blocked_by = b.flow_key_id, blocked_until = case when b.flow_key_id is not null then coalesce(b.until, clock() + interval '0.8 seconds') end,
+    next_due = case when b.flow_key_id is not null then least(coalesce(b.until, clock() + interval '0.8 seconds'), (
       select y.due_at from items y where y.lane_id = l.id and y.lease_id is null and y.kind not in ('discover', 'step')
         and not exists (select from pick p where p.id = y.id) order by y.due_at limit 1)) else coalesce((
       select min(x.due_at) from (

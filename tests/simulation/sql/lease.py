@@ -7,7 +7,8 @@ from typing import Any
 from tests.simulation.connection import Query
 from tests.simulation.store import EPOCH, FOREVER, Row
 
-_SECOND = timedelta(seconds=1)
+#: When a lane looks again that was refused without a time.
+_AGAIN = timedelta(seconds=0.8)
 _CALLS = ("discover", "step")
 
 
@@ -152,7 +153,7 @@ def lease_limited(q: Query) -> list[Row]:
             t.update("lanes", lane_id, served_at=now, blocked_by=None, blocked_until=None, next_due=due)
         else:
             q.server.seen["refused by a limit"] += 1
-            again = until if until is not None else now + _SECOND
+            again = until if until is not None else now + _AGAIN
             timers = [r["due_at"] for k, r in t.rows("items") if r["lane_id"] == lane_id and r["lease_id"] is None]
             timers = [
                 r["due_at"]
