@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
+from app.domain.providers import Provider, ProvidersInvalid, parse_providers
+
 T = TypeVar("T")
 
 SECRET_KEY_MIN_CHARS = 32
@@ -91,6 +93,8 @@ class Settings:
     """Whether this is the hosted service: billing on, private addresses refused whatever else is said."""
     sign_up: str
     """Who may make an organization on the pages: `open` (anybody), `first` (while there is none) or `closed`."""
+    login_providers: tuple[Provider, ...]
+    """Who else may say who somebody is, in the order of their buttons; none in `dev`, where nobody signs in."""
     smtp_url: str | None
     """The mail server, `smtp[s]://[user:password@]host[:port]`; none where Stepwell sends no mail."""
     mail_from: str
@@ -163,6 +167,7 @@ KNOWN: tuple[Known, ...] = (
     Known("STEPWELL_ALLOW_PRIVATE_APPS", "1 or 0", "1 in dev, else 0"),
     Known("STEPWELL_HOSTED", "1 or 0", "0"),
     Known("STEPWELL_SIGN_UP", "one of open, first, closed", "first: until there is an account"),
+    Known("STEPWELL_LOGIN_PROVIDERS", "a JSON list of sign-in providers, as docs/login.md shows", "none", secret=True),
     Known("STEPWELL_SMTP_URL", "an smtp:// or smtps:// address of a mail server", "no mail is sent", secret=True),
     Known("STEPWELL_MAIL_FROM", "an e-mail address, or a name with one in angle brackets", "stepwell@<host>"),
     Known("STEPWELL_RETRY_DELAY_MS", "a whole number of milliseconds from 0 to 86400000", "the retry table"),
@@ -219,6 +224,9 @@ def load(environ: Mapping[str, str]) -> Settings:
         allow_private_apps=reader.flag("STEPWELL_ALLOW_PRIVATE_APPS", dev) and not hosted,
         hosted=hosted,
         sign_up=reader.choice("STEPWELL_SIGN_UP", ["open", "first", "closed"], "first"),
+        login_providers=reader.parsed(
+            "STEPWELL_LOGIN_PROVIDERS", lambda text: _login_providers(text, base_url, is_dev=dev), ()
+        ),
         smtp_url=reader.parsed("STEPWELL_SMTP_URL", _smtp_url, "") or None,
         mail_from=reader.parsed("STEPWELL_MAIL_FROM", _mail_from, f"stepwell@{urlsplit(base_url).hostname}"),
         retry_delay=None if retry_delay_ms is None else timedelta(milliseconds=retry_delay_ms),
@@ -275,6 +283,9 @@ class _Reader:
             return default
         try:
             return parse(text)
+        except ProvidersInvalid as refused:
+            self._refuse(name, str(refused))
+            return default
         except ValueError:
             self._refuse(name, "something secret of another form" if _BY_NAME[name].secret else repr(text))
             return default
@@ -390,6 +401,12 @@ def _redis_url(text: str) -> str:
     if parts.scheme != "unix" and (not parts.hostname or parts.port == 0):
         raise ValueError
     return text
+
+
+def _login_providers(text: str, base_url: str, *, is_dev: bool) -> tuple[Provider, ...]:
+    """Providers on this machine may go without TLS where browsers come to us without it, too."""
+    found = parse_providers(text, allows_loopback=not base_url.startswith("https://"))
+    return () if is_dev else found
 
 
 def _smtp_url(text: str) -> str:

@@ -18,6 +18,7 @@ from app.accounts.bootstrap import DEV_SCOPE, ensure_dev_tenant
 from app.accounts.branches import Branches
 from app.accounts.passwords import Passwords
 from app.accounts.plans import Plans
+from app.accounts.providers import Asker
 from app.accounts.resolve import Bearers, EventKeys, SigningKeys
 from app.adapters.arq import open_pool as open_jobs
 from app.adapters.otlp import SpanExporter
@@ -59,6 +60,7 @@ from app.web.pages import (
     operator,
     overrides,
     overview,
+    providers,
     recovery,
     run_actions,
     sign_up,
@@ -93,6 +95,7 @@ ROUTERS: tuple[ControllerRouterHandler, ...] = (
     # People.
     auth.ROUTER,
     sign_up.ROUTER,
+    providers.ROUTER,
     recovery.ROUTER,
     settings_pages.ROUTER,
     environments.ROUTER,
@@ -182,6 +185,7 @@ def make_site(settings: Settings) -> Site:
     clock = DatabaseClock()
     bell = Bell(settings.redis_url)
     signing_keys = SigningKeys(ingest, sealer)
+    asker = _asker(settings)
     anyone = DEV_SCOPE if is_dev else None
     return Site(
         base_url=settings.base_url,
@@ -211,9 +215,26 @@ def make_site(settings: Settings) -> Site:
         ),
         sign_up=settings.sign_up,
         sends_mail=settings.smtp_url is not None and not is_dev,
+        login_providers=settings.login_providers,
+        asker=asker,
         metrics=settings.metrics,
         operators=settings.operators or (() if settings.hosted or settings.sign_up == "open" else None),
     )
+
+
+def _asker(settings: Settings) -> Asker | None:
+    """The door to login providers, where there are any: what it loads takes 7 MB and half a second."""
+    if not settings.login_providers:
+        return None
+    from app.adapters.oauth import OAuth
+
+    gate = gate_around(
+        listens_at=(settings.host, settings.port),
+        services=(settings.database_url, settings.redis_url, settings.base_url),
+        # Operators choose providers, and may have one in their own network.
+        allow_private=not settings.hosted,
+    )
+    return OAuth(settings.login_providers, Outgoing(gate))
 
 
 @asynccontextmanager
@@ -237,6 +258,8 @@ async def _lifespan(application: Litestar) -> AsyncIterator[None]:
             await spans.stop()
         await application.state.app_calls.stop()
         await site.outgoing.close()
+        if site.asker is not None:
+            await site.asker.close()
         await site.events.stop()
         await site.changes.stop()
         await site.bell.close()

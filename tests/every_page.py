@@ -153,6 +153,7 @@ async def furnish(owner: Any, tenant: world.Tenant) -> Shown:
         "name": "order/placed",
         "fingerprint": await _fingerprint(owner, stories["failed"].id),
         "token": "nothing-has-this-token",
+        "provider": "nothing-has-this-provider",
     }
     kinds = {}
     for kind, payload in PAYLOADS.items():

@@ -46,7 +46,7 @@ def login_page(request: Request[Any, Any, State], failed: FromQuery[bool] = Fals
         if failed
         else {}
     )
-    context = {"errors": errors, "email": "", "next": "/", "has_sign_up": True, "done": ""}
+    context = {"errors": errors, "email": "", "next": "/", "has_sign_up": True, "done": "", "providers": ()}
     return Template("pages/auth/login.html", context=context)
 
 
@@ -58,6 +58,7 @@ def sign_up_page(request: Request[Any, Any, State], look: FromQuery[str] = "") -
         "given": {"organization": "Ann & Sons"} if look else {},
         "errors": errors if look == "failed" else {},
         "is_open": look != "closed",
+        "providers": (),
     }
     return Template("pages/auth/sign_up.html", context=context)
 

@@ -67,6 +67,19 @@ def password_changed(to: str, base_url: str) -> Letter:
     )
 
 
+def method_changed(to: str, base_url: str, provider: str, *, is_new: bool) -> Letter:
+    """A notice that a way to sign in has come or gone."""
+    done = "can be signed in to with" if is_new else "can no longer be signed in to with"
+    return _letter(
+        to,
+        base_url,
+        "A sign-in method was connected" if is_new else "A sign-in method was disconnected",
+        f"Your account {done} {provider} from now on.\n\n"
+        f"If it was not you, choose a new password at once, and look at your sign-in methods:\n\n"
+        f"{base_url}/reset\n{base_url}/settings/security",
+    )
+
+
 def tame(name: str) -> str:
     """A name of an organization in a mail: dots inside words and everything odd become blanks, so no link remains."""
     return " ".join(_ODD.sub(" ", name).split())[:80] or "a team"

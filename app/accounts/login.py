@@ -25,6 +25,8 @@ IDLE = timedelta(days=14)
 """A session that nobody used for this long is over."""
 ABSOLUTE = timedelta(days=30)
 """No session lives longer."""
+PROOF = timedelta(minutes=10)
+"""How long a fresh login at a provider counts for deeds that ask others for their password."""
 _AGENT_BYTES = 500
 
 
@@ -109,7 +111,7 @@ async def sign_in(
         await sessions.forget_tries(conn, address=keys.address, network=keys.network)
         if verdict.new_hash is not None:
             await accounts.set_password_hash(conn, user.id, verdict.new_hash, is_new_password=False)
-        membership = await _home(conn, user.id)
+        membership = await home_of(conn, user.id)
         if membership is None:
             return WrongLogin()
         actor = audit.Actor(user.email, user.id, network)
@@ -118,9 +120,18 @@ async def sign_in(
 
 
 async def begin_session(
-    conn: Connection, actor: audit.Actor, account_id: AccountId, *, agent: str, ended_session: str | None = None
+    conn: Connection,
+    actor: audit.Actor,
+    account_id: AccountId,
+    *,
+    agent: str,
+    ended_session: str | None = None,
+    provider: str = "",
 ) -> str:
-    """Sign in somebody whose right to it was just proven; gives the id for the browser's cookie. The caller commits."""
+    """Sign in somebody whose right to it was just proven; gives the id for the browser's cookie. The caller commits.
+
+    `provider` is the name of who proved it, for the log.
+    """
     if actor.user_id is None:
         raise Bug("A session belongs to a person.", account_id=account_id)
     if ended_session is not None:
@@ -136,7 +147,8 @@ async def begin_session(
         network=actor.network,
         agent=_clipped(agent),
     )
-    await audit.insert_entry(conn, account_id, actor, "session.started")
+    detail = {"provider": provider} if provider else None
+    await audit.insert_entry(conn, account_id, actor, "session.started", detail=detail)
     return session_id
 
 
@@ -169,6 +181,23 @@ async def prove(
     async with pool.acquire(timeout=2) as conn, conn.transaction():
         await sessions.forget_tries(conn, address=key, network=b"")
     return True
+
+
+async def note_proof(conn: Connection, session_id: str) -> str | None:
+    """Remember that the person of this session has proven themselves anew, under a new id; none when it is over."""
+    new_id = secrets.token_urlsafe(32)
+    new_hash, csrf_hash = _hash(new_id), _hash(csrf_token_of(new_id))
+    return (
+        new_id
+        if await sessions.prove_session(conn, _hash(session_id), new_id_hash=new_hash, csrf_hash=csrf_hash)
+        else None
+    )
+
+
+async def is_proven(pool: Pool, session_id: str) -> bool:
+    """Whether the person of this session has proven themselves anew a moment ago."""
+    async with pool.acquire(timeout=2) as conn:
+        return await sessions.is_proven(conn, _hash(session_id), lasts=PROOF)
 
 
 def handle_of(id_hash: bytes) -> str:
@@ -242,7 +271,7 @@ async def _counters(conn: Connection, user: accounts.User | None, email: str, ne
     return _Counters(_hash(subject), _hash(network))
 
 
-async def _home(conn: Connection, user_id: UserId) -> accounts.Membership | None:
+async def home_of(conn: Connection, user_id: UserId) -> accounts.Membership | None:
     """The account a person lands in: their oldest. Leaves the transaction set to it."""
     await conn.execute("select set_config('app.user', $1, true)", str(user_id))
     memberships = await accounts.list_memberships(conn, user_id)
@@ -262,7 +291,7 @@ async def _note_failure(conn: Connection, user: accounts.User | None, network: s
     """Write the failed login of a real person to their account's log."""
     if user is None:
         return
-    membership = await _home(conn, user.id)
+    membership = await home_of(conn, user.id)
     if membership is not None:
         actor = audit.Actor("somebody", None, network)
         await audit.insert_entry(conn, membership.account_id, actor, "session.refused", subject=str(user.id))

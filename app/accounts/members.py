@@ -17,7 +17,8 @@ from app.accounts.recovery import LinkOver, hash_of_token, new_token
 from app.adapters.sealing import Sealer
 from app.domain.errors import Refused
 from app.domain.ids import AccountId, UserId
-from app.store import accounts, audit, members
+from app.domain.providers import Profile
+from app.store import accounts, audit, identities, members
 from app.store.audit import Actor
 from app.store.db import Connection, Pool
 from app.store.members import Invitation
@@ -61,6 +62,13 @@ class TooManyInvitations(Refused):
 
     def __init__(self) -> None:
         super().__init__("too_many_invitations", details={"limit": MOST_INVITATIONS})
+
+
+class InvitationOver(Refused):
+    """The invitation was used, taken back, or it is older than seven days. Ask for a new one."""
+
+    def __init__(self) -> None:
+        super().__init__("invitation_over")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +184,33 @@ async def join(
         return LinkOver()
 
 
+async def join_by_provider(pool: Pool, *, token: str, profile: Profile, network: str) -> Joined | None:
+    """Accept an invitation as a new person without a password; none when it is over, or somebody came first.
+
+    The caller has seen that the provider vouches for the invited address. Needs the engine role.
+    """
+    found = await find_invitation(pool, token)
+    if found is None:
+        return None
+    try:
+        joined = await _join(
+            pool, token, found[0], who=None, name=profile.name, hashed=None, network=network, profile=profile
+        )
+    except _TakenMeanwhile:
+        return None
+    return joined if isinstance(joined, Joined) else None
+
+
 async def _join(
-    pool: Pool, token: str, invitation: Invitation, *, who: UserId | None, name: str, hashed: str, network: str
+    pool: Pool,
+    token: str,
+    invitation: Invitation,
+    *,
+    who: UserId | None,
+    name: str,
+    hashed: str | None,
+    network: str,
+    profile: Profile | None = None,
 ) -> Joined | SignInFirst:
     """Person, membership and the end of the invitation, all or nothing. Raises `_TakenMeanwhile`."""
     async with pool.acquire(timeout=2) as conn, conn.transaction():
@@ -189,6 +222,10 @@ async def _join(
             conn, user_id, email=invitation.email, name=name, password_hash=hashed, verified=True
         ):
             return SignInFirst()  # Somebody made an account with this address a moment ago.
+        if profile is not None and not await identities.insert_identity(
+            conn, user_id, issuer=profile.issuer, subject=profile.subject, email=profile.email
+        ):
+            raise _TakenMeanwhile
         used = await members.use_invitation(conn, hash_of_token(token))
         if used is None:
             raise _TakenMeanwhile

@@ -133,10 +133,12 @@ async def reset(
     return Changed()
 
 
-async def note_everywhere(conn: Connection, user_id: UserId, actor: Actor, action: str) -> None:
+async def note_everywhere(
+    conn: Connection, user_id: UserId, actor: Actor, action: str, *, detail: dict[str, str] | None = None
+) -> None:
     """Note what happened to a person in the log of every account they are in. Needs the engine role."""
     for membership in await accounts.list_memberships(conn, user_id):
-        await audit.insert_entry(conn, membership.account_id, actor, action, subject=str(user_id))
+        await audit.insert_entry(conn, membership.account_id, actor, action, subject=str(user_id), detail=detail)
 
 
 def _key(kind: str, text: str) -> bytes:

@@ -78,7 +78,12 @@ async def is_open(pool: Pool, policy: str) -> bool:
     if policy != FIRST:
         return policy == OPEN
     async with pool.acquire(timeout=2) as conn:
-        return not await _has_accounts(conn)
+        return await is_open_now(conn, policy)
+
+
+async def is_open_now(conn: Connection, policy: str) -> bool:
+    """As `is_open`, inside a transaction that holds `bootstrap.LOCK`."""
+    return policy == OPEN or (policy == FIRST and not await _has_accounts(conn))
 
 
 async def sign_up(

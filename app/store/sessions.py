@@ -152,6 +152,29 @@ async def move_session(
     )
 
 
+async def prove_session(conn: Connection, id_hash: bytes, *, new_id_hash: bytes, csrf_hash: bytes) -> bool:
+    """Note that its person has proven themselves anew, under another id; false when the session is over."""
+    return bool(
+        await conn.fetchval(
+            "update sessions set id_hash = $2, csrf_hash = $3, proven_at = clock() where id_hash = $1 returning true",
+            id_hash,
+            new_id_hash,
+            csrf_hash,
+        )
+    )
+
+
+async def is_proven(conn: Connection, id_hash: bytes, *, lasts: timedelta) -> bool:
+    """Whether the person of this session has proven themselves anew within `lasts`."""
+    return bool(
+        await conn.fetchval(
+            "select exists (select from sessions where id_hash = $1 and proven_at > clock() - $2::interval)",
+            id_hash,
+            lasts,
+        )
+    )
+
+
 async def is_known_network(conn: Connection, user_id: UserId | None, network: str) -> bool:
     """Say whether the person is signed in from this network already. Costs the same for nobody (`user_id` none)."""
     return bool(

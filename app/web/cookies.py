@@ -3,6 +3,7 @@
 from litestar.datastructures import Cookie
 
 from app.accounts.login import ABSOLUTE
+from app.accounts.providers import LASTS
 from app.domain.ids import UserId
 from app.store import accounts
 from app.web.site import Site
@@ -17,6 +18,19 @@ def session_cookie(site: Site, session_id: str, *, max_age: int = int(ABSOLUTE.t
         value=session_id,
         path="/",
         max_age=max_age,
+        secure=site.is_https,
+        httponly=True,
+        samesite="lax",
+    )
+
+
+def journey_cookie(site: Site, browser: str) -> Cookie:
+    """The cookie that binds journeys to login providers to this browser; `Lax`, for the way back comes from elsewhere."""
+    return Cookie(
+        key=site.journey_cookie_name,
+        value=browser,
+        path="/",
+        max_age=int(LASTS.total_seconds()),
         secure=site.is_https,
         httponly=True,
         samesite="lax",

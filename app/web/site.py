@@ -9,12 +9,14 @@ from app.accounts.branches import Branches
 from app.accounts.login import LoginLimits
 from app.accounts.passwords import Passwords
 from app.accounts.plans import Plans
+from app.accounts.providers import Asker
 from app.accounts.resolve import Bearers, EventKeys, SigningKeys
 from app.adapters.arq import JobQueue
 from app.adapters.outgoing import Outgoing
 from app.adapters.redis import Bell
 from app.adapters.sealing import Sealer
 from app.domain.protocol.call import ServerKind
+from app.domain.providers import Provider
 from app.engine.catalogue import Catalogue
 from app.engine.changes import Changes
 from app.engine.clock import DatabaseClock
@@ -51,6 +53,9 @@ class Site:
     login_limits: LoginLimits = field(default_factory=LoginLimits)
     sign_up: str = "closed"
     sends_mail: bool = False
+    #: Who else may say who somebody is, and the door to them; none where no provider is set.
+    login_providers: tuple[Provider, ...] = ()
+    asker: Asker | None = None
     api_rate: ApiRate = field(default_factory=ApiRate)
     #: As `Settings.metrics`.
     metrics: str = "off"
@@ -71,6 +76,11 @@ class Site:
     def cookie_name(self) -> str:
         """The session cookie's name; browsers accept `__Host-` only with `Secure`, so only over TLS."""
         return "__Host-stepwell" if self.is_https else "stepwell"
+
+    @property
+    def journey_cookie_name(self) -> str:
+        """The name of the cookie that binds journeys to login providers to a browser."""
+        return f"{self.cookie_name}-journey"
 
 
 def site_of(app: Litestar) -> Site:

@@ -73,7 +73,13 @@ def house(database: str) -> Iterator[House]:
         owner = await asyncpg.connect(database)
         made["shown"] = await furnish(owner, world_of(person))
         await owner.close()
-        app = create_app(settings_for(database, STEPWELL_BASE_URL=url, STEPWELL_SIGN_UP="open"))
+        settings = settings_for(
+            database,
+            STEPWELL_BASE_URL=url,
+            STEPWELL_SIGN_UP="open",
+            STEPWELL_LOGIN_PROVIDERS='[{"issuer": "https://id.example", "client_id": "c", "label": "Acme"}]',
+        )
+        app = create_app(settings)
         config = uvicorn.Config(app, port=port, log_level="error", timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
         made.update(server=server, person=person, app=app)

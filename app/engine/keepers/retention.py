@@ -23,7 +23,7 @@ from uuid import UUID
 import asyncpg
 
 from app.domain.limits import PLANS
-from app.store import sessions
+from app.store import identities, sessions
 from app.store.db import Connection, Pool
 from app.store.named import fetch, named
 
@@ -89,6 +89,7 @@ async def _all(connection: Connection, keeps: Mapping[str, timedelta], limit: in
         gone += await _in_slices(connection, name, span, limit)
     gone += await _runs(connection, limit)
     gone += await sessions.delete_expired(connection, idle=_IDLE, window=_WINDOW, limit=limit)
+    gone += await identities.delete_expired(connection, limit=limit)
     return gone + await _partitions(connection, bounds["today"], span)
 
 

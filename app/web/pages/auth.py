@@ -35,7 +35,8 @@ async def show_login(request: AnyRequest, site: NamedDependency[Site]) -> Respon
     target = local_path(request.query_params.get("next"))
     if await find_principal(request) is not None:
         return Redirect(target, status_code=303)
-    return _form(target, has_sign_up=await _has_sign_up(site), done=request.query_params.get("done", ""))
+    done = request.query_params.get("done", "")
+    return _form(site, target, has_sign_up=await _has_sign_up(site), done=done)
 
 
 @post("/login", guards=[require_same_origin], request_max_body_size=_LARGEST_FORM_BYTES)
@@ -49,7 +50,7 @@ async def submit_login(request: AnyRequest, site: NamedDependency[Site]) -> Resp
     given = {"email": email.strip(), "password": password}
     errors = {name: _MISSING[name] for name, value in given.items() if not value}
     if errors:
-        return _form(target, email=email, errors=errors, status=422)
+        return _form(site, target, email=email, errors=errors, status=422)
     outcome = await login.sign_in(
         site.pages,
         site.passwords,
@@ -65,10 +66,10 @@ async def submit_login(request: AnyRequest, site: NamedDependency[Site]) -> Resp
             cookies = [session_cookie(site, outcome.session_id), *await cookies_of(site, outcome.user_id)]
             return Redirect(target, status_code=303, cookies=cookies)
         case WrongLogin():
-            return _form(target, email=email, errors={"password": _WRONG}, status=401)
+            return _form(site, target, email=email, errors={"password": _WRONG}, status=401)
         case TooManyTries():
             seconds = max(1, math.ceil(outcome.retry_after.total_seconds()))
-            response = _form(target, email=email, errors={"form": _too_many(seconds)}, status=429)
+            response = _form(site, target, email=email, errors={"form": _too_many(seconds)}, status=429)
             response.headers["Retry-After"] = str(seconds)
             return response
 
@@ -83,6 +84,7 @@ async def submit_logout(request: AnyRequest, site: NamedDependency[Site]) -> Res
 
 
 def _form(
+    site: Site,
     target: str,
     *,
     email: str = "",
@@ -93,7 +95,14 @@ def _form(
 ) -> Template:
     return Template(
         "pages/auth/login.html",
-        context={"next": target, "email": email, "errors": errors or {}, "has_sign_up": has_sign_up, "done": done},
+        context={
+            "next": target,
+            "email": email,
+            "errors": errors or {},
+            "has_sign_up": has_sign_up,
+            "done": done,
+            "providers": site.login_providers,
+        },
         status_code=status,
         media_type="text/html",
     )

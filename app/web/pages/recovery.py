@@ -159,6 +159,7 @@ async def _invite(
         "csrf": principal.csrf_token if principal else "",
         "name": name,
         "errors": errors or {},
+        "providers": site.login_providers,
     }
     return _page("invite", context, status=422 if errors else 200)
 

@@ -27,7 +27,7 @@ async def show_sign_up(request: AnyRequest, site: NamedDependency[Site]) -> Resp
     """Show the form, or say that this door is closed; who is signed in goes on."""
     if await find_principal(request) is not None:
         return Redirect("/", status_code=303)
-    return _form({}, is_open=await sign_up.is_open(site.ingest, site.sign_up))
+    return _form(site, {}, is_open=await sign_up.is_open(site.ingest, site.sign_up))
 
 
 @post("/sign-up", guards=[require_same_origin], request_max_body_size=LARGEST_FORM, include_in_schema=False)
@@ -52,19 +52,19 @@ async def submit_sign_up(request: AnyRequest, site: NamedDependency[Site]) -> Re
     match outcome:
         case Sent():
             nudge_post(site)
-            return _form(given, is_sent=True)
+            return _form(site, given, is_sent=True)
         case Founded():
             return await _signed_in(request, site, given, form, f"/env/{outcome.environment.slug}/start")
         case Known():
             # A form that was sent twice, or somebody who forgot that they have an account: their password opens it.
             return await _signed_in(request, site, given, form, "/")
         case Faulty():
-            return _form(given, errors=outcome.errors, status=422)
+            return _form(site, given, errors=outcome.errors, status=422)
         case Closed():
-            return _form(given, is_open=False, status=403)
+            return _form(site, given, is_open=False, status=403)
         case TooManySignUps():
             seconds = max(1, math.ceil(outcome.retry_after.total_seconds()))
-            response = _form(given, errors={"form": "Too many attempts. Try again in a few minutes."}, status=429)
+            response = _form(site, given, errors={"form": "Too many attempts. Try again in a few minutes."}, status=429)
             response.headers["Retry-After"] = str(seconds)
             return response
 
@@ -84,10 +84,11 @@ async def _signed_in(
     )
     if isinstance(outcome, SignedIn):
         return Redirect(target, status_code=303, cookies=[session_cookie(site, outcome.session_id)])
-    return _form(given, errors={"email": _TAKEN}, status=422)
+    return _form(site, given, errors={"email": _TAKEN}, status=422)
 
 
 def _form(
+    site: Site,
     given: dict[str, str],
     *,
     errors: dict[str, str] | None = None,
@@ -97,7 +98,13 @@ def _form(
 ) -> Template:
     return Template(
         "pages/auth/sign_up.html",
-        context={"given": given, "errors": errors or {}, "is_open": is_open, "is_sent": is_sent},
+        context={
+            "given": given,
+            "errors": errors or {},
+            "is_open": is_open,
+            "is_sent": is_sent,
+            "providers": site.login_providers,
+        },
         status_code=status,
         headers=PRIVATE,
         media_type="text/html",

@@ -10,7 +10,7 @@ from litestar.response import Template
 
 from app.accounts import login
 from app.accounts.login import TooManyTries
-from app.store.accounts import list_environments
+from app.store.accounts import find_person, list_environments
 from app.store.db import Connection
 from app.web.guards import AnyConnection, NotFound, Principal
 from app.web.hx import PRIVATE
@@ -40,6 +40,7 @@ TABS = (
 )
 #: Why a password was not taken.
 _NOT_YOURS = "This is not your password."
+_NONE_YET = "Your account has no password. Confirm under Password and sessions that it is you, then repeat this."
 _TOO_MANY = "Too many attempts. Try again in a few minutes."
 
 
@@ -76,10 +77,17 @@ def page(tab: str, context: dict[str, Any], *, status: int | None = None) -> Tem
     return Template(f"pages/settings/{tab}.html", context=context, headers=dict(PRIVATE), status_code=code)
 
 
-async def wrong_password(site: Site, principal: Principal, password: str) -> str:
-    """The sentence beside a password that does not prove who asks; empty when it does."""
+async def wrong_password(site: Site, principal: Principal, password: str, *, session_id: str | None = None) -> str:
+    """The sentence beside a password that does not prove who asks; empty when it does.
+
+    Who has none proves themselves by a fresh login at their provider, which the session `session_id` remembers a while.
+    """
+    if not password and session_id and await login.is_proven(site.ingest, session_id):
+        return ""
     if not password:
-        return "Enter your password."
+        async with site.ingest.acquire(timeout=2) as conn:
+            person = await find_person(conn, principal.user_id)
+        return "Enter your password." if person.password_hash else _NONE_YET
     proven = await login.prove(site.ingest, site.passwords, principal.user_id, password, limits=site.login_limits)
     if isinstance(proven, TooManyTries):
         return _TOO_MANY

@@ -10,7 +10,7 @@ from litestar.response import Redirect, Template
 
 from app.accounts import letters, login, outbox, recovery
 from app.accounts.passwords import PasswordRefused, check_password
-from app.store import accounts, audit, mails, sessions
+from app.store import accounts, audit, identities, mails, sessions
 from app.store.db import tenant
 from app.web.forms import LARGEST_FORM, Fields
 from app.web.guards import NotFound, Principal, network_of, session_id_of
@@ -26,7 +26,7 @@ Here = NamedDependency[Site]
 @get("/security", name="security", guards=[not_in_dev], include_in_schema=False)
 async def show_security(request: AnyRequest, principal: Who, site: Here) -> Template:
     """The form for a new password, and where one is signed in."""
-    return await _render(request, principal, site)
+    return await render(request, principal, site)
 
 
 @post("/security/password", guards=[not_in_dev], request_max_body_size=LARGEST_FORM)
@@ -38,10 +38,11 @@ async def change_password(request: AnyRequest, principal: Who, site: Here) -> Re
         check_password(form.secret("new"), email=principal.email)
     except PasswordRefused as refused:
         errors["new"] = refused.message if form.secret("new") else "Enter a password of at least 12 characters."
-    if not errors and (sentence := await wrong_password(site, principal, form.secret("current"))):
+    given, session_id = form.secret("current"), session_id_of(request)
+    if not errors and (sentence := await wrong_password(site, principal, given, session_id=session_id)):
         errors["current"] = sentence
     if errors:
-        return await _render(request, principal, site, errors=errors)
+        return await render(request, principal, site, errors=errors)
     hashed = await site.passwords.hash(form.secret("new"))
     async with site.ingest.acquire(timeout=2) as conn, conn.transaction():
         await accounts.set_password_hash(conn, principal.user_id, hashed, is_new_password=True)
@@ -86,17 +87,24 @@ async def end_others(request: AnyRequest, principal: Who, site: Here) -> Redirec
     return Redirect("/settings/security?done=others", status_code=303)
 
 
-async def _render(
+async def render(
     request: AnyRequest, principal: Principal, site: Site, *, errors: dict[str, str] | None = None
 ) -> Template:
+    """The page: password, other ways in, sessions."""
     async with tenant(site.pages, principal.account_id, principal.user_id) as conn:
         context = await around(conn, request, principal, "security")
         person = await accounts.find_person(conn, principal.user_id)
         mine = await sessions.list_sessions(conn, principal.user_id, idle=login.IDLE)
     own = session_id_of(request)
+    async with site.ingest.acquire(timeout=2) as conn:
+        connected = {one.issuer: one for one in await identities.list_identities(conn, principal.user_id)}
+    is_proven = not person.password_hash and own is not None and await login.is_proven(site.ingest, own)
     context |= {
         "person": person,
         "sessions": [(s, login.handle_of(s.id_hash), login.is_session(s.id_hash, own)) for s in mine],
+        "methods": [(provider, connected.get(provider.issuer)) for provider in site.login_providers],
+        "is_proven": is_proven,
+        "sends_mail": site.sends_mail,
         "errors": errors or {},
     }
     return page("security", context)

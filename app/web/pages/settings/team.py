@@ -16,7 +16,7 @@ from app.store import members as rows
 from app.store.accounts import Account
 from app.store.db import tenant
 from app.web.forms import LARGEST_FORM, Fields
-from app.web.guards import NotFound, Principal, network_of, require_role
+from app.web.guards import NotFound, Principal, network_of, require_role, session_id_of
 from app.web.letterbox import nudge_post
 from app.web.pages.settings.desk import around, not_in_dev, page, wrong_password
 from app.web.site import Site
@@ -77,7 +77,11 @@ async def change_role(request: AnyRequest, user_id: FromPath[str], principal: Wh
     form = await Fields.of(request)
     role = form.text("role")
     try:
-        if role == "owner" and (sentence := await wrong_password(site, principal, form.secret("password"))):
+        if role == "owner" and (
+            sentence := await wrong_password(
+                site, principal, form.secret("password"), session_id=session_id_of(request)
+            )
+        ):
             return await _render(request, principal, site, errors={"password": sentence}, asked=user_id)
         async with tenant(site.pages, principal.account_id, principal.user_id) as conn:
             actor = principal.actor(network_of(request))
