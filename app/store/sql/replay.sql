@@ -50,11 +50,11 @@ with kept as materialized (
 ), made as (
   insert into runs (id, account_id, environment_id, app_id, function_id, function_version, lane_id, status, commit_id, is_quiet,
     max_attempts, event_id, event_received_at, event_name, batch_size, original_run_id, cron, queued_at, discoveries, completed,
-    state_bytes)
+    kept, state_bytes)
   select :run_id::uuid, r.account_id, r.environment_id, f.app_id, r.function_id, f.version, :lane::uuid, 'queued',
     :commit_id::uuid, r.is_quiet, :max_attempts::int,
     coalesce((select o.id from own_event o), r.event_id), coalesce((select o.received_at from own_event o), r.event_received_at),
-    r.event_name, r.batch_size, r.id, r.cron, clock(), 1, (select count(*) from kept),
+    r.event_name, r.batch_size, r.id, r.cron, clock(), 1, (select count(*) from kept), (select count(*) from kept),
     coalesce(octet_length(:payload::text), (select b.bytes from event_bytes b))
     + (select coalesce(sum(octet_length(k.memo) + coalesce(octet_length(k.input), 0)
       + coalesce(octet_length(k.opts), 0)), 0) from kept k)
