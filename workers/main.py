@@ -9,17 +9,20 @@ import logging
 import os
 import signal
 import socket
+from typing import TYPE_CHECKING
 
 import uvloop
 
+from app.accounts import outbox
 from app.accounts.outbox import PostOffice
 from app.accounts.resolve import SigningKeys
 from app.adapters.arq import BellWorker, redis_settings, run_supervised
 from app.adapters.http import AiohttpCaller
-from app.adapters.mail import Post
+from app.adapters.mail import Letter, Post
 from app.adapters.otlp import SpanExporter
 from app.adapters.redis import Bell
 from app.adapters.sealing import Sealer
+from app.billing.standing import House
 from app.config import Mode, Settings, load
 from app.domain.addresses import gate_around
 from app.engine import pause_points
@@ -27,9 +30,13 @@ from app.engine.catalogue import Catalogue
 from app.engine.engine import Engine, EngineSettings
 from app.engine.vitals import Vitals
 from app.logs import about, configure
-from app.store.db import open_engine_pool
+from app.store.db import Connection, open_engine_pool
 from app.store.late_pool import LatePool
-from workers.jobs import ENGINE, JOBS, POST_OFFICE
+from workers.billing import Billing
+from workers.jobs import BILLING, ENGINE, JOBS, POST_OFFICE
+
+if TYPE_CHECKING:
+    from app.adapters.stripe import Stripe
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +91,7 @@ async def run(settings: Settings) -> None:
     )
     post = Post(settings.smtp_url, settings.mail_from) if settings.smtp_url else None
     post_office = PostOffice(cold, sealer, post)
+    billing = Billing(cold, house_of(settings, sealer), _stripe(settings))
     spans = SpanExporter(settings.otlp_endpoint, "stepwell-worker", settings.worker_name or str(os.getpid()))
     if settings.otlp_endpoint:
         spans.start()
@@ -95,20 +103,22 @@ async def run(settings: Settings) -> None:
             lambda: BellWorker(
                 JOBS,
                 redis_settings=redis_settings(settings.redis_url),
-                ctx={ENGINE: engine, POST_OFFICE: post_office},
+                ctx={ENGINE: engine, POST_OFFICE: post_office, BILLING: billing},
             )
         )
     )
     mail = asyncio.create_task(post_office.run())
+    accounts = asyncio.create_task(billing.run())
     log.info("worker ready", extra={"worker_id": str(engine.worker_id), "pid": os.getpid()})
     await stop.wait()
     log.info("worker stops", extra={"in_flight": engine.execute.in_flight})
     arq.cancel()
     mail.cancel()
+    accounts.cancel()
     await engine.stop(calls_may_take(settings), HAND_BACK_S)
     try:
         async with asyncio.timeout(CLOSE_S):
-            await asyncio.gather(arq, mail, return_exceptions=True)
+            await asyncio.gather(arq, mail, accounts, return_exceptions=True)
             await vitals.stop()
             if settings.otlp_endpoint:
                 await spans.stop()
@@ -116,6 +126,25 @@ async def run(settings: Settings) -> None:
             await asyncio.gather(bell.close(), cold.stop(), pool.stop())
     except TimeoutError:
         log.warning("connections are left to their end; everything is handed back")
+
+
+def _stripe(settings: Settings) -> "Stripe | None":
+    """The client of these settings; the large library is loaded only where something is sold."""
+    if settings.stripe is None:
+        return None
+    from app.adapters.stripe import Stripe  # See above.
+
+    s = settings.stripe
+    return Stripe.of(s.key, s.webhook_secret, s.prices, s.meter, s.url)
+
+
+def house_of(settings: Settings, sealer: Sealer) -> House:
+    """What billing needs of this installation."""
+
+    async def put_letter(conn: Connection, letter: Letter, kind: str) -> None:
+        await outbox.put(conn, sealer, letter, kind, is_wanted=settings.smtp_url is not None)
+
+    return House(settings.base_url, put_letter, is_hosted=settings.hosted)
 
 
 def calls_may_take(settings: Settings) -> float:

@@ -1,4 +1,4 @@
-"""How much an account uses, by the day and environment. Runs and steps come with the minute counters (docs/adr/0015).
+"""How much an account uses, by the day and environment. Runs and steps come with the minute counters (docs/adr/0014).
 
 Events are counted here: in windows of ten minutes by the time they were received, each once, because the mark of how far
 the counting came moves on in the same transaction. A window is counted when it is long over, so that no commit under way

@@ -1,7 +1,7 @@
 """Adds up the minute counters that connections wrote side by side, once nobody is likely to add to the minute.
 
 Every count passes through here exactly once, on its way from a connection's shard to shard 0; so this is where usage is
-counted by the day, in the same statement (docs/adr/0015). What is older than an hour, such as the end of a run that slept
+counted by the day, in the same statement (docs/adr/0014). What is older than an hour, such as the end of a run that slept
 for weeks, counts for today: days that are over and reported never change.
 """
 

@@ -219,7 +219,7 @@ with e as materialized (
 , end_items as (delete from items i using win w where w.ends and i.run_id = w.id)
 , end_pauses as (delete from pauses p using win w where w.ends and p.run_id = w.id)
 , end_slots as (delete from slots s using win w where w.ends and s.run_id = w.id)
--- Minute counters (D16), and the steps the run did itself, counted once, at its end (docs/adr/0015). The shard is
+-- Minute counters (D16), and the steps the run did itself, counted once, at its end (docs/adr/0014). The shard is
 -- the connection's, so that commits never wait for each other here.
 , counted as (
   insert into usage_minutes as u (environment_id, function_id, minute, shard, account_id, completed, failed, cancelled, steps)

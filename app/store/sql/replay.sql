@@ -1,8 +1,8 @@
 -- name: original
 -- A run that is to be made again, with what its function is now.
 select r.id, r.function_id, r.status, r.completed, r.ended_at, r.batch_size, f.paused_at,
-  (f.archived_at is not null or a.archived_at is not null) as is_gone, e.payload as event, clock() as now
-from runs r join functions f on f.id = r.function_id join apps a on a.id = f.app_id
+  (f.archived_at is not null or a.archived_at is not null) as is_gone, o.stops_for, e.payload as event, clock() as now
+from runs r join functions f on f.id = r.function_id join apps a on a.id = f.app_id join accounts o on o.id = r.account_id
 left join events e on e.environment_id = r.environment_id and e.id = r.event_id and e.received_at = r.event_received_at
 where r.account_id = :account::uuid and r.environment_id = :environment::uuid and r.id = :run_id::uuid
 
