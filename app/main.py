@@ -14,6 +14,7 @@ from litestar import Litestar
 from litestar.di import Provide
 from litestar.types import ASGIApp, ControllerRouterHandler
 
+from app.accounts import outbox
 from app.accounts.bootstrap import DEV_SCOPE, ensure_dev_tenant
 from app.accounts.branches import Branches
 from app.accounts.passwords import Passwords
@@ -24,8 +25,10 @@ from app.adapters.otlp import SpanExporter
 from app.adapters.outgoing import Outgoing
 from app.adapters.redis import Bell
 from app.adapters.sealing import Sealer
+from app.billing.standing import House
 from app.config import Mode, Settings, load
 from app.domain.addresses import gate_around
+from app.domain.subscription import Payments
 from app.engine.catalogue import Catalogue
 from app.engine.changes import Changes
 from app.engine.clock import DatabaseClock
@@ -36,7 +39,7 @@ from app.logs import configure
 from app.store.db import Pool, open_engine_pool, open_page_pool
 from app.store.late_pool import LatePool
 from app.web import errors, health, metrics
-from app.web.api import cancellations, checkpoint, invoke, openapi, register, runs, signals, v2
+from app.web.api import cancellations, checkpoint, invoke, openapi, register, runs, signals, stripe_webhook, v2
 from app.web.api.events import EventsDoor
 from app.web.app_calls import AppCalls
 from app.web.assets import Assets, serve_asset
@@ -47,6 +50,7 @@ from app.web.load import Load
 from app.web.pages import (
     apps,
     auth,
+    billing,
     bulk,
     components,
     environments,
@@ -90,6 +94,7 @@ ROUTERS: tuple[ControllerRouterHandler, ...] = (
     v2.ROUTER,
     v2.LONG_ROUTER,
     *openapi.HANDLERS,
+    stripe_webhook.receive,
     # People.
     auth.ROUTER,
     sign_up.ROUTER,
@@ -112,6 +117,7 @@ ROUTERS: tuple[ControllerRouterHandler, ...] = (
     run_actions.ROUTER,
     bulk.ROUTER,
     operator.ROUTER,
+    billing.ROUTER,
     serve_asset,
 )
 
@@ -212,8 +218,24 @@ def make_site(settings: Settings) -> Site:
         sign_up=settings.sign_up,
         sends_mail=settings.smtp_url is not None and not is_dev,
         metrics=settings.metrics,
+        house=House(
+            settings.base_url,
+            outbox.putter(sealer, is_wanted=settings.smtp_url is not None and not is_dev),
+            is_hosted=settings.hosted and not is_dev,
+        ),
+        stripe=_stripe(settings),
         operators=settings.operators or (() if settings.hosted or settings.sign_up == "open" else None),
     )
+
+
+def _stripe(settings: Settings) -> Payments | None:
+    """The client of these settings; the large library is loaded only where something is sold."""
+    if settings.stripe is None:
+        return None
+    from app.adapters.stripe import Stripe  # See above.
+
+    s = settings.stripe
+    return Stripe.of(s.key, s.webhook_secret, s.prices, s.meter, s.url)
 
 
 @asynccontextmanager
@@ -237,6 +259,8 @@ async def _lifespan(application: Litestar) -> AsyncIterator[None]:
             await spans.stop()
         await application.state.app_calls.stop()
         await site.outgoing.close()
+        if site.stripe is not None:
+            await site.stripe.close()
         await site.events.stop()
         await site.changes.stop()
         await site.bell.close()

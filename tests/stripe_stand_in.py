@@ -10,9 +10,11 @@ import hmac
 import itertools
 import json
 import secrets
+import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -276,6 +278,27 @@ async def running_stripe() -> AsyncIterator[StripeStandIn]:
         yield stand_in
     finally:
         await asyncio.wait_for(runner.cleanup(), 10)
+
+
+@contextmanager
+def stripe_aside() -> Iterator[StripeStandIn]:
+    """Run it in a thread of its own, for tests whose client holds the loop while it waits for an answer."""
+    loop, stop = asyncio.new_event_loop(), asyncio.Event()
+    found: Future[StripeStandIn] = Future()
+
+    async def serve() -> None:
+        async with running_stripe() as made:
+            found.set_result(made)
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), daemon=True)
+    thread.start()
+    try:
+        yield found.result(timeout=20)
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(timeout=20)
+        loop.close()
 
 
 def _known(line: dict[str, Any]) -> dict[str, Any]:

@@ -12,16 +12,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
 from app.billing import meter, read_back
 from app.billing.standing import House, settle_all
 from app.billing.usage import count_events
 from app.domain.errors import Outside
+from app.domain.subscription import Payments
 from app.store.db import CONNECTION_LOST, Pool
-
-if TYPE_CHECKING:
-    from app.adapters.stripe import Stripe
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +29,7 @@ _ROUND_S, _PRICES_S = 60.0, 6 * 3600.0
 class Billing:
     """The caretaker of one worker. `stripe` is None where nothing is sold."""
 
-    def __init__(self, pool: Pool, house: House, stripe: "Stripe | None") -> None:
+    def __init__(self, pool: Pool, house: House, stripe: Payments | None) -> None:
         """Remember what is needed; nothing is done before `run`."""
         self._pool = pool
         self._house = house

@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import socket
-from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -18,25 +17,23 @@ from app.accounts.outbox import PostOffice
 from app.accounts.resolve import SigningKeys
 from app.adapters.arq import BellWorker, redis_settings, run_supervised
 from app.adapters.http import AiohttpCaller
-from app.adapters.mail import Letter, Post
+from app.adapters.mail import Post
 from app.adapters.otlp import SpanExporter
 from app.adapters.redis import Bell
 from app.adapters.sealing import Sealer
 from app.billing.standing import House
 from app.config import Mode, Settings, load
 from app.domain.addresses import gate_around
+from app.domain.subscription import Payments
 from app.engine import pause_points
 from app.engine.catalogue import Catalogue
 from app.engine.engine import Engine, EngineSettings
 from app.engine.vitals import Vitals
 from app.logs import about, configure
-from app.store.db import Connection, open_engine_pool
+from app.store.db import open_engine_pool
 from app.store.late_pool import LatePool
 from workers.billing import Billing
 from workers.jobs import BILLING, ENGINE, JOBS, POST_OFFICE
-
-if TYPE_CHECKING:
-    from app.adapters.stripe import Stripe
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +88,15 @@ async def run(settings: Settings) -> None:
     )
     post = Post(settings.smtp_url, settings.mail_from) if settings.smtp_url else None
     post_office = PostOffice(cold, sealer, post)
-    billing = Billing(cold, house_of(settings, sealer), _stripe(settings))
+    billing = Billing(
+        cold,
+        House(
+            settings.base_url,
+            outbox.putter(sealer, is_wanted=settings.smtp_url is not None),
+            is_hosted=settings.hosted,
+        ),
+        _stripe(settings),
+    )
     spans = SpanExporter(settings.otlp_endpoint, "stepwell-worker", settings.worker_name or str(os.getpid()))
     if settings.otlp_endpoint:
         spans.start()
@@ -128,7 +133,7 @@ async def run(settings: Settings) -> None:
         log.warning("connections are left to their end; everything is handed back")
 
 
-def _stripe(settings: Settings) -> "Stripe | None":
+def _stripe(settings: Settings) -> Payments | None:
     """The client of these settings; the large library is loaded only where something is sold."""
     if settings.stripe is None:
         return None
@@ -136,15 +141,6 @@ def _stripe(settings: Settings) -> "Stripe | None":
 
     s = settings.stripe
     return Stripe.of(s.key, s.webhook_secret, s.prices, s.meter, s.url)
-
-
-def house_of(settings: Settings, sealer: Sealer) -> House:
-    """What billing needs of this installation."""
-
-    async def put_letter(conn: Connection, letter: Letter, kind: str) -> None:
-        await outbox.put(conn, sealer, letter, kind, is_wanted=settings.smtp_url is not None)
-
-    return House(settings.base_url, put_letter, is_hosted=settings.hosted)
 
 
 def calls_may_take(settings: Settings) -> float:

@@ -5,20 +5,17 @@ is read back, and noted when it changed something. No connection is held while S
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from app.billing import plans
 from app.billing.read_back import read_back
 from app.billing.standing import House, settle
 from app.domain.errors import Refused
 from app.domain.ids import AccountId
+from app.domain.subscription import Payments
 from app.store import audit, billing
 from app.store.audit import Actor
 from app.store.billing import Account
 from app.store.db import Connection, Pool
-
-if TYPE_CHECKING:
-    from app.adapters.stripe import Stripe
 
 
 class PlanUnknown(Refused):
@@ -54,7 +51,7 @@ class Desk:
     """What the deeds need: `pool` sees every tenant, so every statement names the account."""
 
     pool: Pool
-    stripe: "Stripe"
+    stripe: Payments
     house: House
 
 

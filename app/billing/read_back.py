@@ -9,13 +9,12 @@ due again             at once if somebody asked meanwhile, else in a day: lost w
 
 import logging
 from datetime import timedelta
-from typing import Protocol
 
 from app.billing import plans
 from app.billing.standing import House, settle
 from app.domain.errors import Outside
 from app.domain.ids import AccountId
-from app.domain.subscription import CustomerState, PriceRead
+from app.domain.subscription import Payments
 from app.store import billing
 from app.store.db import Pool
 
@@ -29,17 +28,7 @@ _RETRY = timedelta(minutes=1)
 _REMEMBERED = timedelta(days=60)
 
 
-class Reads(Protocol):
-    """The part of `adapters.stripe.Stripe` that is asked here."""
-
-    async def state_of(self, customer_id: str) -> CustomerState:
-        """What Stripe knows of a customer now."""
-
-    async def read_prices(self) -> list[PriceRead]:
-        """What the plans cost."""
-
-
-async def read_back(pool: Pool, stripe: Reads, house: House, account_id: AccountId | None = None) -> bool:
+async def read_back(pool: Pool, stripe: Payments, house: House, account_id: AccountId | None = None) -> bool:
     """Read one account back: the next that is due, or the given one, due or not; false when there is none.
 
     Raises Outside when Stripe does not answer; the account stays due.
@@ -59,7 +48,7 @@ async def read_back(pool: Pool, stripe: Reads, house: House, account_id: Account
     return True
 
 
-async def read_all_due(pool: Pool, stripe: Reads, house: House, most: int = 100) -> int:
+async def read_all_due(pool: Pool, stripe: Payments, house: House, most: int = 100) -> int:
     """Read back what is due; returns how many accounts. One that cannot be read does not stop the others."""
     done = 0
     for _ in range(most):
@@ -77,7 +66,7 @@ async def read_all_due(pool: Pool, stripe: Reads, house: House, most: int = 100)
     return done
 
 
-async def read_prices(pool: Pool, stripe: Reads) -> None:
+async def read_prices(pool: Pool, stripe: Payments) -> None:
     """Read what the plans cost. Raises Outside when Stripe does not answer; the figures of the last time stay."""
     prices = await stripe.read_prices()
     async with pool.acquire(timeout=10) as conn, conn.transaction():

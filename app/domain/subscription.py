@@ -7,6 +7,8 @@ where there is a key.
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Protocol
+from uuid import UUID
 
 from app.domain.errors import Outside, Refused
 
@@ -105,3 +107,39 @@ class Event:
     id: str
     type: str
     customer_id: str | None
+
+
+class Payments(Protocol):
+    """Who takes the money: what `app/adapters/stripe.py` can do. Everything that asks raises `StripeAway`, `StripeRefuses`."""
+
+    sold: dict[str, Sold]
+
+    async def close(self) -> None:
+        """Hang up."""
+
+    async def make_customer(self, account_id: UUID, name: str, email: str) -> str:
+        """A customer for an account; asked twice for the same account, the same one."""
+
+    async def open_checkout(self, customer_id: str, plan: str, *, done_url: str, back_url: str) -> str:
+        """The address of a page where the customer subscribes to a plan."""
+
+    async def open_portal(self, customer_id: str, *, back_url: str) -> str:
+        """The address of a page where the customer changes cards and addresses."""
+
+    async def change_plan(self, subscription_id: str, plan: str, *, is_upgrade: bool) -> None:
+        """Move a subscription to another plan's prices at once."""
+
+    async def set_cancelling(self, subscription_id: str, *, is_cancelling: bool) -> None:
+        """Let a subscription end with its period, or go on after all."""
+
+    async def state_of(self, customer_id: str) -> CustomerState:
+        """What is known of a customer now."""
+
+    async def read_prices(self) -> list[PriceRead]:
+        """What the plans cost."""
+
+    async def report(self, identifier: UUID, customer_id: str, quantity: int, at: datetime) -> None:
+        """Report executions; the same identifier again counts nothing."""
+
+    def read_event(self, body: bytes, signature: str | None) -> Event:
+        """A webhook's body as an event. Raises `SignatureInvalid`, `EventInvalid`."""
