@@ -70,6 +70,17 @@ class SettingRefused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class StripeSettings:
+    """What is needed to sell plans: keys, the ids of prices by plan (monthly, by use or none), the name of the meter."""
+
+    key: str
+    webhook_secret: str
+    prices: tuple[tuple[str, str, str | None], ...]
+    meter: str
+    url: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything a process is told from outside. Times are `timedelta`, sizes and counts are plain numbers."""
 
@@ -109,6 +120,8 @@ class Settings:
     """E-mail addresses of people who may open `/operator`; empty: owners, unless strangers may sign up."""
     retention: timedelta | None
     """How long ended runs and events are kept on one's own machine, 1 to 3650 days; none is 30 days."""
+    stripe: "StripeSettings | None"
+    """How payments go, on the hosted service; none where nothing is sold."""
     mode: Mode
     workers: int
     """Worker processes that `up` and `dev` start, 1 to 64."""
@@ -175,6 +188,18 @@ KNOWN: tuple[Known, ...] = (
     Known("STEPWELL_METRICS", "off, loopback, or a token of 16 to 200 characters", "off", secret=True),
     Known("STEPWELL_OTLP_ENDPOINT", "an http:// or https:// address of a collector", "none"),
     Known("STEPWELL_OPERATORS", "e-mail addresses with commas between them", "owners, unless anybody may sign up"),
+    Known(
+        "STEPWELL_STRIPE_KEY",
+        "a secret or restricted key of Stripe's; sells plans, with STEPWELL_HOSTED=1",
+        "none",
+        secret=True,
+    ),
+    Known("STEPWELL_STRIPE_WEBHOOK_SECRET", "the signing secret of the webhook", "needed with the key", secret=True),
+    Known(
+        "STEPWELL_STRIPE_PRICES", "plan=price or plan=price+price by use, with commas between", "needed with the key"
+    ),
+    Known("STEPWELL_STRIPE_METER", "the event name of the meter of executions", "stepwell_executions"),
+    Known("STEPWELL_STRIPE_URL", "an http:// or https:// address to speak to instead of Stripe's", "Stripe's"),
     Known("STEPWELL_MODE", "one of dev, up, server (set by the command, not by hand)", "server"),
     Known("STEPWELL_WORKERS", "a whole number from 1 to 64", "half the processor cores, at least 1"),
     Known("STEPWELL_WORKER_NAME", "1 to 100 printable characters (set by the supervisor)", "none"),
@@ -234,6 +259,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         otlp_endpoint=reader.parsed("STEPWELL_OTLP_ENDPOINT", _collector, ""),
         operators=reader.parsed("STEPWELL_OPERATORS", _operators, ()),
         retention=None if retention_days is None else timedelta(days=retention_days),
+        stripe=_stripe(reader) if hosted else None,
         mode=mode,
         workers=reader.number("STEPWELL_WORKERS", default_workers(), 1, 64),
         worker_name=reader.parsed("STEPWELL_WORKER_NAME", _name, "") or None,
@@ -312,8 +338,53 @@ class _Reader:
         """Read one of a few words."""
         return self.parsed(name, lambda text: _one_of(text, choices), default)
 
+    def has(self, name: str) -> bool:
+        """Whether something is written there."""
+        return bool(self._environ.get(name, "").strip())
+
     def _refuse(self, name: str, found: str) -> None:
         self.refusals.append(Refusal(name, _BY_NAME[name].expects, found))
+
+
+def _stripe(reader: _Reader) -> StripeSettings | None:
+    if not reader.has("STEPWELL_STRIPE_KEY"):
+        return None
+    return StripeSettings(
+        key=reader.required("STEPWELL_STRIPE_KEY", _stripe_key),
+        webhook_secret=reader.required("STEPWELL_STRIPE_WEBHOOK_SECRET", _stripe_key),
+        prices=_prices(reader.required("STEPWELL_STRIPE_PRICES", _priced)),
+        meter=reader.parsed("STEPWELL_STRIPE_METER", _meter, "stepwell_executions"),
+        url=reader.parsed("STEPWELL_STRIPE_URL", _collector, "") or None,
+    )
+
+
+def _stripe_key(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z]+_[0-9A-Za-z_]{8,300}", text):
+        raise ValueError
+    return text
+
+
+def _priced(text: str) -> str:
+    _prices(text)
+    return text
+
+
+def _meter(text: str) -> str:
+    if not re.fullmatch(r"[0-9A-Za-z_.:-]{1,100}", text):
+        raise ValueError
+    return text
+
+
+def _prices(text: str) -> tuple[tuple[str, str, str | None], ...]:
+    found = []
+    for part in (one.strip() for one in text.split(",") if one.strip()):
+        match = re.fullmatch(r"(pro|business)=(price_\w{1,200})(?:\+(price_\w{1,200}))?", part, flags=re.ASCII)
+        if match is None:
+            raise ValueError
+        found.append((match[1], match[2], match[3]))
+    if len({plan for plan, *_ in found}) != len(found):
+        raise ValueError
+    return tuple(found)
 
 
 def _number(text: str, low: int, high: int) -> int:

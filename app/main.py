@@ -14,6 +14,7 @@ from litestar import Litestar
 from litestar.di import Provide
 from litestar.types import ASGIApp, ControllerRouterHandler
 
+from app.accounts import outbox
 from app.accounts.bootstrap import DEV_SCOPE, ensure_dev_tenant
 from app.accounts.branches import Branches
 from app.accounts.passwords import Passwords
@@ -25,8 +26,10 @@ from app.adapters.otlp import SpanExporter
 from app.adapters.outgoing import Outgoing
 from app.adapters.redis import Bell
 from app.adapters.sealing import Sealer
+from app.billing.standing import House
 from app.config import Mode, Settings, load
 from app.domain.addresses import gate_around
+from app.domain.subscription import Payments
 from app.engine.catalogue import Catalogue
 from app.engine.changes import Changes
 from app.engine.clock import DatabaseClock
@@ -37,7 +40,7 @@ from app.logs import configure
 from app.store.db import Pool, open_engine_pool, open_page_pool
 from app.store.late_pool import LatePool
 from app.web import errors, health, metrics
-from app.web.api import cancellations, checkpoint, invoke, openapi, register, runs, signals, v2
+from app.web.api import cancellations, checkpoint, invoke, openapi, register, runs, signals, stripe_webhook, v2
 from app.web.api.events import EventsDoor
 from app.web.app_calls import AppCalls
 from app.web.assets import Assets, serve_asset
@@ -48,6 +51,7 @@ from app.web.load import Load
 from app.web.pages import (
     apps,
     auth,
+    billing,
     bulk,
     components,
     environments,
@@ -92,6 +96,7 @@ ROUTERS: tuple[ControllerRouterHandler, ...] = (
     v2.ROUTER,
     v2.LONG_ROUTER,
     *openapi.HANDLERS,
+    stripe_webhook.receive,
     # People.
     auth.ROUTER,
     sign_up.ROUTER,
@@ -115,6 +120,7 @@ ROUTERS: tuple[ControllerRouterHandler, ...] = (
     run_actions.ROUTER,
     bulk.ROUTER,
     operator.ROUTER,
+    billing.ROUTER,
     serve_asset,
 )
 
@@ -218,6 +224,12 @@ def make_site(settings: Settings) -> Site:
         login_providers=settings.login_providers,
         asker=asker,
         metrics=settings.metrics,
+        house=House(
+            settings.base_url,
+            outbox.putter(sealer, is_wanted=settings.smtp_url is not None and not is_dev),
+            is_hosted=settings.hosted and not is_dev,
+        ),
+        stripe=_stripe(settings),
         operators=settings.operators or (() if settings.hosted or settings.sign_up == "open" else None),
     )
 
@@ -235,6 +247,16 @@ def _asker(settings: Settings) -> Asker | None:
         allow_private=not settings.hosted,
     )
     return OAuth(settings.login_providers, Outgoing(gate))
+
+
+def _stripe(settings: Settings) -> Payments | None:
+    """The client of these settings; the large library is loaded only where something is sold."""
+    if settings.stripe is None:
+        return None
+    from app.adapters.stripe import Stripe  # See above.
+
+    s = settings.stripe
+    return Stripe.of(s.key, s.webhook_secret, s.prices, s.meter, s.url)
 
 
 @asynccontextmanager
@@ -260,6 +282,8 @@ async def _lifespan(application: Litestar) -> AsyncIterator[None]:
         await site.outgoing.close()
         if site.asker is not None:
             await site.asker.close()
+        if site.stripe is not None:
+            await site.stripe.close()
         await site.events.stop()
         await site.changes.stop()
         await site.bell.close()

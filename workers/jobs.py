@@ -5,11 +5,13 @@ from typing import Any
 from app.accounts.outbox import PostOffice
 from app.adapters.arq import JobName, job
 from app.engine.engine import Engine
+from workers.billing import Billing
 
 #: Where the running engine stands in arq's context.
 ENGINE = "engine"
-#: Where the one that sends mails stands.
+#: Where the one that sends mails stands, and billing's caretaker.
 POST_OFFICE = "post_office"
+BILLING = "billing"
 
 
 async def drain(ctx: dict[str, Any]) -> None:
@@ -36,9 +38,16 @@ async def send_mail(ctx: dict[str, Any]) -> None:
     await post_office.deliver()
 
 
+async def look_after_billing(ctx: dict[str, Any]) -> None:
+    """Read back what changed at Stripe now instead of within a minute."""
+    billing: Billing = ctx[BILLING]
+    billing.wake()
+
+
 JOBS = (
     job(JobName.DRAIN, drain),
     job(JobName.KEEPER, keep),
     job(JobName.BULK, work_off_bulk),
     job(JobName.MAIL, send_mail),
+    job(JobName.USAGE, look_after_billing),
 )

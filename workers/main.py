@@ -12,6 +12,7 @@ import socket
 
 import uvloop
 
+from app.accounts import outbox
 from app.accounts.outbox import PostOffice
 from app.accounts.resolve import SigningKeys
 from app.adapters.arq import BellWorker, redis_settings, run_supervised
@@ -20,8 +21,10 @@ from app.adapters.mail import Post
 from app.adapters.otlp import SpanExporter
 from app.adapters.redis import Bell
 from app.adapters.sealing import Sealer
+from app.billing.standing import House
 from app.config import Mode, Settings, load
 from app.domain.addresses import gate_around
+from app.domain.subscription import Payments
 from app.engine import pause_points
 from app.engine.catalogue import Catalogue
 from app.engine.engine import Engine, EngineSettings
@@ -29,7 +32,8 @@ from app.engine.vitals import Vitals
 from app.logs import about, configure
 from app.store.db import open_engine_pool
 from app.store.late_pool import LatePool
-from workers.jobs import ENGINE, JOBS, POST_OFFICE
+from workers.billing import Billing
+from workers.jobs import BILLING, ENGINE, JOBS, POST_OFFICE
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +88,15 @@ async def run(settings: Settings) -> None:
     )
     post = Post(settings.smtp_url, settings.mail_from) if settings.smtp_url else None
     post_office = PostOffice(cold, sealer, post)
+    billing = Billing(
+        cold,
+        House(
+            settings.base_url,
+            outbox.putter(sealer, is_wanted=settings.smtp_url is not None),
+            is_hosted=settings.hosted,
+        ),
+        _stripe(settings),
+    )
     spans = SpanExporter(settings.otlp_endpoint, "stepwell-worker", settings.worker_name or str(os.getpid()))
     if settings.otlp_endpoint:
         spans.start()
@@ -95,20 +108,22 @@ async def run(settings: Settings) -> None:
             lambda: BellWorker(
                 JOBS,
                 redis_settings=redis_settings(settings.redis_url),
-                ctx={ENGINE: engine, POST_OFFICE: post_office},
+                ctx={ENGINE: engine, POST_OFFICE: post_office, BILLING: billing},
             )
         )
     )
     mail = asyncio.create_task(post_office.run())
+    accounts = asyncio.create_task(billing.run())
     log.info("worker ready", extra={"worker_id": str(engine.worker_id), "pid": os.getpid()})
     await stop.wait()
     log.info("worker stops", extra={"in_flight": engine.execute.in_flight})
     arq.cancel()
     mail.cancel()
+    accounts.cancel()
     await engine.stop(calls_may_take(settings), HAND_BACK_S)
     try:
         async with asyncio.timeout(CLOSE_S):
-            await asyncio.gather(arq, mail, return_exceptions=True)
+            await asyncio.gather(arq, mail, accounts, return_exceptions=True)
             await vitals.stop()
             if settings.otlp_endpoint:
                 await spans.stop()
@@ -116,6 +131,16 @@ async def run(settings: Settings) -> None:
             await asyncio.gather(bell.close(), cold.stop(), pool.stop())
     except TimeoutError:
         log.warning("connections are left to their end; everything is handed back")
+
+
+def _stripe(settings: Settings) -> Payments | None:
+    """The client of these settings; the large library is loaded only where something is sold."""
+    if settings.stripe is None:
+        return None
+    from app.adapters.stripe import Stripe  # See above.
+
+    s = settings.stripe
+    return Stripe.of(s.key, s.webhook_secret, s.prices, s.meter, s.url)
 
 
 def calls_may_take(settings: Settings) -> float:

@@ -50,6 +50,7 @@ class Session:
     account_name: str
     role: str
     csrf_token: str
+    notice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +218,7 @@ async def find_session(pool: Pool, session_id: str) -> Session | None:
     token = csrf_token_of(session_id)
     if row is None or not hmac.compare_digest(row.csrf_hash, _hash(token)):
         return None
-    return Session(row.user_id, row.email, row.name, row.account_id, row.account_name, row.role, token)
+    return Session(row.user_id, row.email, row.name, row.account_id, row.account_name, row.role, token, row.notice)
 
 
 async def sign_out(pool: Pool, session_id: str, *, network: str = "") -> bool:

@@ -10,6 +10,7 @@ What cannot be delivered is given up after `WAITS` is used up or when the server
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from uuid import UUID
 
@@ -38,6 +39,15 @@ async def put(conn: Connection, sealer: Sealer, letter: Letter, kind: str, *, is
     """Put a letter into the outbox. The caller commits, and nudges a worker afterwards."""
     sealed = sealer.seal(msgspec.json.encode([letter.subject, letter.text]).decode(), _NOBODYS)
     await mails.insert_mail(conn, recipient=letter.recipient, kind=kind, sealed=sealed, is_wanted=is_wanted)
+
+
+def putter(sealer: Sealer, *, is_wanted: bool) -> Callable[[Connection, Letter, str], Awaitable[None]]:
+    """`put` for those who know neither the sealer nor whether there is mail: (connection, letter, kind)."""
+
+    async def put_letter(conn: Connection, letter: Letter, kind: str) -> None:
+        await put(conn, sealer, letter, kind, is_wanted=is_wanted)
+
+    return put_letter
 
 
 def open_letter(sealer: Sealer, recipient: str, sealed: bytes) -> Letter:

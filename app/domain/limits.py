@@ -97,6 +97,8 @@ class PlanLimits:
 
     `event_rate` and `event_burst` are events per second and environment; `api_rate` the requests of one key per minute; `backlog` the waiting items of an environment
     above which new runs start later (nothing is dropped); `concurrency` the calls in flight of the account.
+    `executions` (runs and steps) and `events` are what a month includes: past it an account with `stops_at_allowance`
+    starts no new runs, others pay for the rest.
     """
 
     name: str
@@ -113,6 +115,9 @@ class PlanLimits:
     schedules: int | None
     call_time: timedelta
     retention: timedelta
+    executions: int | None = None
+    events: int | None = None
+    stops_at_allowance: bool = False
 
 
 PLANS: Final[dict[str, PlanLimits]] = {
@@ -148,6 +153,9 @@ PLANS: Final[dict[str, PlanLimits]] = {
         schedules=100,
         call_time=MAX_CALL_TIME,
         retention=timedelta(days=1),
+        executions=50_000,
+        events=500_000,
+        stops_at_allowance=True,
     ),
     "pro": PlanLimits(
         name="pro",
@@ -164,6 +172,26 @@ PLANS: Final[dict[str, PlanLimits]] = {
         schedules=None,
         call_time=MAX_CALL_TIME,
         retention=timedelta(days=7),
+        executions=1_000_000,
+        events=5_000_000,
+    ),
+    "business": PlanLimits(
+        name="business",
+        event_bytes=MAX_EVENT_BYTES,
+        event_rate=5_000,
+        event_burst=10_000,
+        api_rate=1_200,
+        backlog=5_000_000,
+        concurrency=500,
+        steps_per_run=MAX_STEPS_PER_RUN,
+        max_sleep=MAX_SLEEP,
+        batch_size=500,
+        functions_per_app=1_000,
+        schedules=None,
+        call_time=MAX_CALL_TIME,
+        retention=timedelta(days=30),
+        executions=10_000_000,
+        events=50_000_000,
     ),
 }
 

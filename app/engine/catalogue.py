@@ -65,6 +65,8 @@ class EnvironmentView:
     signing_keys: tuple[str, ...]
     loaded_at: float
     limits: PlanLimits = PLANS["self_hosted"]
+    #: Why the account starts no new runs (`allowance`, `spend_cap`); None when it does.
+    stops_for: str | None = None
 
 
 class Catalogue:
@@ -135,6 +137,7 @@ class Catalogue:
             tuple(keys),
             time.monotonic(),
             plan,
+            environment["stops_for"],
         )
 
 

@@ -157,6 +157,8 @@ def _of(scope: Scope) -> dict[str, Any]:
 def _check(original: Any) -> None:
     if original["is_gone"]:
         raise ReplayRefused("function_removed", "The function is not there any more: sync an app that has it.")
+    if original["stops_for"] is not None:
+        raise ReplayRefused("quota_exceeded", "The organization starts no new runs just now: see Billing.")
     if original["paused_at"] is not None:
         raise ReplayRefused("function_paused", "The function is paused: resume it first.")
     if original["event"] is None:

@@ -65,6 +65,11 @@ _BACKLOG_COUNTED = timedelta(seconds=5)
 #: Environments whose count is remembered.
 _BACKLOGS_KEPT = 10_000
 _DUPLICATE_CHILD = "the invoked function was started with this event id before; an id starts it once in 24 hours"
+#: Why an account starts no new runs, for the skipped run; the reason itself is `allowance` for both.
+_STOPS = {
+    "allowance": "the executions or events that the plan includes this month are used up",
+    "spend_cap": "the organization's spend cap is reached",
+}
 #: Gates whose timer came due, taken in one transaction.
 _DUE = 50
 
@@ -153,8 +158,9 @@ class Schedule:
         gated: list[tuple[Wish, Gates]] = []
         invoked: list[Wish] = []
         for wish in wishes:
-            if wish.known.function.is_paused:
-                self._skip(wish, plan, "paused")
+            why_not = _why_not(wish.known, wish.view, is_fresh=_is_fresh(wish))
+            if why_not is not None:
+                self._skip(wish, plan, *why_not)
             elif wish.known.gates is not None:
                 gated.append((wish, wish.known.gates))
             elif wish.parent is not None and wish.event.client_id is not None:
@@ -279,8 +285,7 @@ class Schedule:
         new = self.new_run(Wish(first, view, known, parent_of_run(first), run_id=run_id, starts_at=state.due_at))
         new.batch_size = size
         new.hot.run = replace(new.hot.run, state_bytes=total)
-        if known.function.is_paused:
-            new.skip = "paused"
+        new.skip, new.note = _why_not(known, view) or (None, "")
         plan.runs.append(new)
 
     async def fire_due(self, connection: Any, view_of: Callable[[Any], Any], plan: Plan) -> datetime | None:
@@ -322,8 +327,8 @@ class Schedule:
             run_id = derive_run_id(known.id, b"debounce" + event.ref.id.bytes, due_at)
             wish = Wish(event, view, known, parent_of_run(event), run_id=run_id)
             plan.answer(view, event.ref.id, known.id, "debounced", f"ran for {gathered} events", run_id)
-            if known.function.is_paused:
-                self._skip(wish, plan, "paused")
+            if (why_not := _why_not(known, view)) is not None:
+                self._skip(wish, plan, *why_not)
             elif known.gates is None or known.gates.singleton is None:
                 plan.runs.append(self.new_run(wish))
             else:
@@ -533,6 +538,18 @@ def _duplicate(wish: Wish, plan: Plan) -> None:
     plan.answer(wish.view, wish.event.ref.id, wish.known.id, "duplicate", "same event id")
     if wish.parent is not None:
         plan.wakes.append((wish.parent[0], child_refused(wish.parent[1], _DUPLICATE_CHILD)))
+
+
+def _why_not(known: KnownFunction, view: EnvironmentView, *, is_fresh: bool = True) -> tuple[str, str] | None:
+    """Why a function starts nothing just now, and more about it; None when it does."""
+    if known.function.is_paused:
+        return "paused", ""
+    return ("allowance", _STOPS[view.stops_for]) if view.stops_for is not None and is_fresh else None
+
+
+def _is_fresh(wish: Wish) -> bool:
+    """Whether a run would be new business: what has begun may end, with the functions it invokes and its handlers."""
+    return wish.parent is None and wish.event.name not in (FINISHED, FAILED)
 
 
 def _start_item(run_id: RunId) -> ItemId:

@@ -43,6 +43,7 @@ WHY_NOT = {
     "backlog": "Too much was waiting; the run starts later.",
     "singleton": "A run of the function was active, and it allows one at a time.",
     "drained": "The function was drained.",
+    "allowance": "The organization starts no new runs just now: see Billing.",
 }
 
 

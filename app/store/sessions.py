@@ -24,6 +24,8 @@ class SessionRow:
     account_name: str
     role: str
     csrf_hash: bytes
+    #: What everybody in the account is told at present, as billing's word for it; empty for nothing.
+    notice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ async def find_session(conn: Connection, id_hash: bytes, *, idle: timedelta) -> 
     if found is None:
         return None
     row = await conn.fetchrow(
-        "select u.email, u.name, m.role, a.name as account_name from users u"
+        "select u.email, u.name, m.role, a.name as account_name, a.notice from users u"
         " join memberships m on m.user_id = u.id and m.account_id = $2 join accounts a on a.id = m.account_id"
         " where u.id = $1",
         found["user_id"],
@@ -96,6 +98,7 @@ async def find_session(conn: Connection, id_hash: bytes, *, idle: timedelta) -> 
         row["account_name"],
         row["role"],
         found["csrf_hash"],
+        row["notice"],
     )
 
 

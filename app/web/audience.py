@@ -27,6 +27,7 @@ _FIRST_PARTS = {
     "invoke": Audience.SDK,
     "v2": Audience.API,
     "api": Audience.API,
+    "webhooks": Audience.API,
     "health": Audience.PROBE,
     "ready": Audience.PROBE,
     "metrics": Audience.PROBE,

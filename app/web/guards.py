@@ -54,6 +54,8 @@ class Principal:
     role: str
     csrf_token: str = ""
     is_operator: bool = False
+    #: What everybody in the account is told on every page: a payment that failed, an allowance used up.
+    notice: str = ""
 
     def may(self, role: str) -> bool:
         """Say whether the person has at least this role."""
@@ -258,6 +260,7 @@ async def _signed_in(connection: AnyConnection, site: Site) -> Principal | None:
         session.role,
         session.csrf_token,
         session.email.lower() in site.operators if site.operators is not None else session.role == "owner",
+        session.notice,
     )
 
 

@@ -15,8 +15,11 @@ from app.adapters.arq import JobQueue
 from app.adapters.outgoing import Outgoing
 from app.adapters.redis import Bell
 from app.adapters.sealing import Sealer
+from app.billing.checkout import Desk
+from app.billing.standing import House
 from app.domain.protocol.call import ServerKind
 from app.domain.providers import Provider
+from app.domain.subscription import Payments
 from app.engine.catalogue import Catalogue
 from app.engine.changes import Changes
 from app.engine.clock import DatabaseClock
@@ -61,11 +64,26 @@ class Site:
     metrics: str = "off"
     #: E-mail addresses of operators; None: owners.
     operators: tuple[str, ...] | None = None
+    #: Billing of this installation, and who takes the money; None where nothing is sold.
+    house: House | None = None
+    stripe: Payments | None = None
 
     @property
     def server_kind(self) -> ServerKind:
         """What SDKs are told this server is (protocol 1)."""
         return "dev" if self.is_dev else "cloud"
+
+    @property
+    def is_hosted(self) -> bool:
+        """Say whether plans mean something here."""
+        return self.house is not None and self.house.is_hosted
+
+    @property
+    def till(self) -> Desk | None:
+        """What owners pay with; None where nothing is sold."""
+        return (
+            Desk(self.ingest, self.stripe, self.house) if self.stripe is not None and self.house is not None else None
+        )
 
     @property
     def is_https(self) -> bool:

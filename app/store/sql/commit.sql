@@ -16,7 +16,7 @@ with e as materialized (
 ), held as materialized (
   select w.n from want w join items i on i.id = w.item_id where i.fence = w.fence for update of i skip locked
 ), win as materialized (
-  select e.n, e.ends, r.id, r.version, r.completed, r.account_id, r.environment_id, r.function_id, r.lane_id
+  select e.n, e.ends, r.id, r.version, r.completed, r.kept, r.account_id, r.environment_id, r.function_id, r.lane_id
   from e join runs r on r.id = e.run_id
   where r.ended_at is null and (e.expect is null or r.version = e.expect)
     and (select count(*) from want x where x.n = e.n) = (select count(*) from held h where h.n = e.n)
@@ -219,15 +219,17 @@ with e as materialized (
 , end_items as (delete from items i using win w where w.ends and i.run_id = w.id)
 , end_pauses as (delete from pauses p using win w where w.ends and p.run_id = w.id)
 , end_slots as (delete from slots s using win w where w.ends and s.run_id = w.id)
--- Minute counters (D16). The shard is the connection's, so that commits never wait for each other here.
+-- Minute counters (D16), and the steps the run did itself, counted once, at its end (docs/adr/0014). The shard is
+-- the connection's, so that commits never wait for each other here.
 , counted as (
-  insert into usage_minutes as u (environment_id, function_id, minute, shard, account_id, completed, failed, cancelled)
+  insert into usage_minutes as u (environment_id, function_id, minute, shard, account_id, completed, failed, cancelled, steps)
   select w.environment_id, w.function_id, minute_of(w.id), pg_backend_pid(), w.account_id,
     count(*) filter (where e.status = 'completed'), count(*) filter (where e.status = 'failed'),
-    count(*) filter (where e.status in ('cancelled', 'skipped'))
+    count(*) filter (where e.status in ('cancelled', 'skipped')),
+    sum(w.completed - w.kept + coalesce((select s.count from settled s where s.run_id = w.id), 0))
   from win w join e on e.n = w.n where w.ends group by 1, 2, 3, 5 order by 1, 3, 2
   on conflict (environment_id, minute, function_id, shard) do update set completed = u.completed + excluded.completed,
-    failed = u.failed + excluded.failed, cancelled = u.cancelled + excluded.cancelled
+    failed = u.failed + excluded.failed, cancelled = u.cancelled + excluded.cancelled, steps = u.steps + excluded.steps
 )
 
 -- name: history

@@ -1,5 +1,5 @@
 -- name: environment
-select v.name, v.slug, v.catalogue_version, a.plan from environments v join accounts a on a.id = v.account_id
+select v.name, v.slug, v.catalogue_version, a.plan, a.stops_for from environments v join accounts a on a.id = v.account_id
 where v.id = :environment::uuid
 
 -- name: of_environment

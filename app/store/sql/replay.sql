@@ -1,8 +1,8 @@
 -- name: original
 -- A run that is to be made again, with what its function is now.
 select r.id, r.function_id, r.status, r.completed, r.ended_at, r.batch_size, f.paused_at,
-  (f.archived_at is not null or a.archived_at is not null) as is_gone, e.payload as event, clock() as now
-from runs r join functions f on f.id = r.function_id join apps a on a.id = f.app_id
+  (f.archived_at is not null or a.archived_at is not null) as is_gone, o.stops_for, e.payload as event, clock() as now
+from runs r join functions f on f.id = r.function_id join apps a on a.id = f.app_id join accounts o on o.id = r.account_id
 left join events e on e.environment_id = r.environment_id and e.id = r.event_id and e.received_at = r.event_received_at
 where r.account_id = :account::uuid and r.environment_id = :environment::uuid and r.id = :run_id::uuid
 
@@ -50,11 +50,11 @@ with kept as materialized (
 ), made as (
   insert into runs (id, account_id, environment_id, app_id, function_id, function_version, lane_id, status, commit_id, is_quiet,
     max_attempts, event_id, event_received_at, event_name, batch_size, original_run_id, cron, queued_at, discoveries, completed,
-    state_bytes)
+    kept, state_bytes)
   select :run_id::uuid, r.account_id, r.environment_id, f.app_id, r.function_id, f.version, :lane::uuid, 'queued',
     :commit_id::uuid, r.is_quiet, :max_attempts::int,
     coalesce((select o.id from own_event o), r.event_id), coalesce((select o.received_at from own_event o), r.event_received_at),
-    r.event_name, r.batch_size, r.id, r.cron, clock(), 1, (select count(*) from kept),
+    r.event_name, r.batch_size, r.id, r.cron, clock(), 1, (select count(*) from kept), (select count(*) from kept),
     coalesce(octet_length(:payload::text), (select b.bytes from event_bytes b))
     + (select coalesce(sum(octet_length(k.memo) + coalesce(octet_length(k.input), 0)
       + coalesce(octet_length(k.opts), 0)), 0) from kept k)

@@ -282,7 +282,7 @@ async def test_a_full_key_is_not_looked_at_again_and_again(world: World) -> None
     engine = await world.engine(starts=False)
     await world.send_many([("order/sent", {"user": n % 4}) for n in range(40)])
     await engine.react.round(0)
-    await engine._register()
+    await engine._register(engine.worker_id)
     leased, _ = await lease(engine.pool, engine.worker_id, 100, [])
     assert len(leased) == 4
     blocked = await world.value("select count(*) from lanes where blocked_until > clock() and next_due = blocked_until")
@@ -310,7 +310,7 @@ async def test_a_key_freed_by_one_function_wakes_another_that_waits_for_it(world
     await engine.react.round(0)
     await world.send("two/sent")
     await engine.react.round(0)
-    await engine._register()
+    await engine._register(engine.worker_id)
     held, _ = await lease(engine.pool, engine.worker_id, 100, [])
     assert len(held) == 1
     lane = await world.value("select lane_id from items where id = $1", held[0].item.id)
@@ -333,7 +333,7 @@ async def test_one_tenants_many_runs_do_not_stand_in_front_of_anothers(world: Wo
         await engine.react.round(0)
     await world.send_many([("quiet/sent", {}), ("limited/sent", {})], scope=world.theirs)
     await engine.react.round(0)
-    await engine._register()
+    await engine._register(engine.worker_id)
     first, _ = await lease(engine.pool, engine.worker_id, 16, [])
     theirs = {world.function_id("quiet", world.theirs), world.function_id("limited", world.theirs)}
     assert theirs <= {x.function_id for x in first}
@@ -369,7 +369,7 @@ async def test_a_tenant_with_more_busy_functions_than_one_look_takes_does_not_hi
         " cross join generate_series(1, 700) where function_id = $1",
         world.function_id("noisy"),
     )
-    await engine._register()
+    await engine._register(engine.worker_id)
     first, _ = await lease(engine.pool, engine.worker_id, 16, [])
     assert world.function_id("quiet", world.theirs) in {x.function_id for x in first}
     await world.owner.execute("delete from lanes where function_id not in (select id from functions)")
@@ -382,7 +382,7 @@ async def test_gated_lanes_get_their_part_while_free_lanes_have_endless_work(wor
     await world.send_many([("free/sent", {}) for _ in range(150)])
     await world.send_many([("gated/sent", {}) for _ in range(5)])
     await engine.react.round(0)
-    await engine._register()
+    await engine._register(engine.worker_id)
     first, _ = await lease(engine.pool, engine.worker_id, 16, [])
     assert len(first) == 16
     assert sum(x.function_id == world.function_id("gated") for x in first) == 4

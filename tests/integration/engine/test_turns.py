@@ -19,7 +19,7 @@ async def waiting(world: World, name: str) -> int:
 async def reacting(world: World) -> React:
     """The station of a worker that does nothing else."""
     engine = await world.engine(starts=False)
-    await engine._register()
+    await engine._register(engine.worker_id)
     return engine.react
 
 

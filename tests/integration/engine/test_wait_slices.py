@@ -37,17 +37,29 @@ async def test_an_event_finds_every_wait_however_many_a_slice_holds(database: st
 
         await stage.until(all_wait)
         async with stage.pool.acquire() as connection:
-            row = {
-                "correlation": None,
-                "environment_id": stage.scope.environment_id,
-                "name": "paid",
-                "payload": json.dumps({"name": "paid", "data": {"all": True, "n": 0}}),
-                "received_at": await connection.fetchval("select clock() + interval '1 second'"),
+            received_at = await connection.fetchval("select clock() + interval '1 second'")
+            rows = [
+                {
+                    "correlation": None,
+                    "has_waits": name == "paid",
+                    "environment_id": stage.scope.environment_id,
+                    "name": name,
+                    "payload": json.dumps({"name": name, "data": {"all": True, "n": n}}),
+                    "received_at": received_at,
+                }
+                for name, n in (("paid", 0), ("sent", 1), ("paid", 2))
+            ]
+            found = {
+                room: [(place, run_id) async for place, run_id, _ in waits_ended_by(connection, rows, room=room)]
+                for room in ROOMS
             }
-            found = {room: [run_id async for run_id, _ in waits_ended_by(connection, row, room=room)] for room in ROOMS}
             waiting = {r["run_id"]: r["n"] for r in await connection.fetch(_WAITING)}
         for room in ROOMS:
-            assert sorted(waiting[run_id] for run_id in found[room]) == list(range(1, RUNS)), room
+            places = [place for place, _ in found[room]]
+            assert places == sorted(places), "events come in their order"
+            for place, n in ((0, 0), (1, None), (2, 2)):
+                ended = sorted(waiting[run_id] for of, run_id in found[room] if of == place)
+                assert ended == ([] if n is None else [other for other in range(RUNS) if other != n]), (room, place)
 
 
 _WAITING = """

@@ -7,7 +7,7 @@ from tests.simulation.store import Row
 def environment(q: Query) -> list[Row]:
     """An environment and its plan."""
     row = q.t.get("environments", q.v["environment"])
-    return [row] if row is not None else []
+    return [row | {"stops_for": None}] if row is not None else []
 
 
 def of_environment(q: Query) -> list[Row]:
