@@ -40,7 +40,7 @@ from app.logs import configure
 from app.store.db import Pool, open_engine_pool, open_page_pool
 from app.store.late_pool import LatePool
 from app.web import errors, health, metrics
-from app.web.api import cancellations, checkpoint, invoke, openapi, register, runs, signals, stripe_webhook, v2
+from app.web.api import cancellations, checkpoint, invoke, openapi, prom, register, runs, signals, stripe_webhook, v2
 from app.web.api.events import EventsDoor
 from app.web.app_calls import AppCalls
 from app.web.assets import Assets, serve_asset
@@ -93,6 +93,7 @@ ROUTERS: tuple[ControllerRouterHandler, ...] = (
     signals.ROUTER,
     invoke.ROUTER,
     cancellations.ROUTER,
+    prom.ROUTER,
     v2.ROUTER,
     v2.LONG_ROUTER,
     *openapi.HANDLERS,

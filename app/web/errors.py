@@ -44,6 +44,7 @@ STATUSES: dict[str, int] = {
     "not_proven_anew": 403,
     "other_person": 403,
     "sign_up_closed": 403,
+    "metadata_disabled": 403,
     "not_found": 404,
     "method_not_allowed": 405,
     "request_timeout": 408,

@@ -68,6 +68,25 @@ async def explain(
     return enveloped(found)
 
 
+class MetadataDisabled(Refused):
+    """Metadata of runs is not kept here; SDKs pass over this answer and go on."""
+
+    def __init__(self) -> None:
+        super().__init__("metadata_disabled", "This server keeps no metadata of runs.")
+
+
+@post("/v1/runs/{run_id:str}/metadata", status_code=200)
+async def post_metadata(
+    run_id: FromPath[str], tenant_scope: NamedDependency[Scope], site: NamedDependency[Site]
+) -> Response[bytes]:
+    """Metadata that an app sends about its run is not kept: the answer says so (protocol 16.3)."""
+    async with tenant(site.pages, tenant_scope.account_id) as connection:
+        run = await machine.find_run(connection, tenant_scope, run_id_of(run_id))
+    if run is None:
+        raise NotFound("run not found")
+    raise MetadataDisabled
+
+
 @delete("/v1/runs/{run_id:str}", status_code=200)
 async def cancel_run(
     run_id: FromPath[str], tenant_scope: NamedDependency[Scope], site: NamedDependency[Site]
@@ -206,6 +225,7 @@ ROUTER = Router(
         get_run,
         get_jobs,
         explain,
+        post_metadata,
         cancel_run,
         cancel_run_v0,
         get_actions,

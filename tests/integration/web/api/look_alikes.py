@@ -40,7 +40,7 @@ class LookAlike:
         return {"authorization": f"Bearer {self.signing_key}"}
 
     def id_of(self, kind: str) -> str:
-        """What stands in a path for `run`, `ended`, `event`, `app`, `function`, `order` or `override`."""
+        """What stands in a path for `run`, `ended`, `event`, `app`, `function`, `order`, `override` or `environment`."""
         return {
             "run": self.run_id,
             "ended": self.ended_run_id,
@@ -49,6 +49,7 @@ class LookAlike:
             "function": self.function_id,
             "order": self.order_id,
             "override": self.override_id,
+            "environment": str(self.scope.environment_id),
         }[kind]
 
     @property

@@ -26,6 +26,7 @@ UNKNOWN = {
     "order": "01K0000000000000000000000C",
 }
 UNKNOWN |= {"app": "00000000-0000-4000-8000-000000000000", "function": "00000000-0000-4000-8000-000000000000"}
+UNKNOWN |= {"environment": "00000000-0000-4000-8000-000000000000"}
 UNKNOWN |= {"override": "00000000-0000-4000-8000-000000000000"}
 MALFORMED = ("x", "%00", "%2E%2E", "Z" * 26, "01K0000000000000000000000%F0%9F%92%A9", "a" * 600, "%27%20or%201=1--")
 TOO_LARGE = 10 * 1024 * 1024 + 1
@@ -181,6 +182,8 @@ ROUTES = {
     "GET /v1/runs/{run_id}": Route(_RUN),
     "GET /v1/runs/{run_id}/jobs": Route(_RUN),
     "GET /v1/runs/{run_id}/explain": Route(_RUN),
+    "POST /v1/runs/{run_id}/metadata": Route(_RUN, body={"target": {}, "metadata": []}, status=403),  # Not kept.
+    "GET /v1/prom/{env}": Route({"env": "environment"}),
     "DELETE /v1/runs/{run_id}": Route(_ENDED),
     "GET /v1/apps/{app_name}/functions": Route(_APP),
     "POST /invoke/{slug}": Route(
@@ -235,7 +238,7 @@ QUERIES = [
 ]
 NOTHING = (
     "/v0/gql", "/v0/connect/start", "/v0/connect/flush", "/v0/x", "/v1/traces/userland", "/v1/realtime/token",
-    "/v1/realtime/connect", "/v1/prom/production", "/v1/x", "/v2/insights/tables", "/v2/x", "/api/v2/x", "/api/x",
+    "/v1/realtime/connect", "/v1/prom", "/v1/x", "/v2/insights/tables", "/v2/x", "/api/v2/x", "/api/x",
     "/v0/connect", "/v1/realtime/sse", "/v1/realtime/publish/tee",
     # What real SDKs were recorded to ask for when they publish.
     *(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC
 from uuid import UUID
 
 import pytest
@@ -229,3 +230,32 @@ async def test_a_function_started_by_program_answers_with_its_run(
     refused = await asked({})
     await answered(refused, "rate_limited")
     assert await became(refused) == Started(None, "rate_limited")
+
+
+async def test_an_environment_s_counters_are_read_by_id_slug_or_name_and_only_with_its_key(
+    client: Client, mine: LookAlike, pool: Pool
+) -> None:
+    names = await pool.fetchrow(
+        "select id::text, slug, name from environments where id = $1", mine.scope.environment_id
+    )
+    await pool.execute("delete from usage_minutes where environment_id = $1", mine.scope.environment_id)
+    await pool.execute(
+        "insert into usage_minutes (environment_id, function_id, minute, shard, account_id, made, completed, failed)"
+        " select $1, $2, date_trunc('day', clock() at time zone 'UTC') at time zone 'UTC' + d, s, $3, 2, 1, 1"
+        " from (values (interval '0', 0), (interval '0', 1), (interval '-1 minute', 0)) x (d, s)",
+        mine.scope.environment_id,
+        UUID(mine.function_id),
+        mine.scope.account_id,
+    )
+    day = (await pool.fetchval("select clock()")).astimezone(UTC).date().isoformat()
+    for name in names:
+        answer = await client.get(f"/v1/prom/{name}", headers=mine.bearer)
+        assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+        lines = [line for line in answer.text.splitlines() if not line.startswith("#")]
+        assert lines == [
+            f'stepwell_function_runs_made_total{{fn="shop-order",date="{day}"}} 4',
+            f'stepwell_function_runs_ended_total{{fn="shop-order",status="completed",date="{day}"}} 2',
+            f'stepwell_function_runs_ended_total{{fn="shop-order",status="failed",date="{day}"}} 2',
+            f'stepwell_function_runs_ended_total{{fn="shop-order",status="cancelled",date="{day}"}} 0',
+        ]
+    assert (await client.get("/v1/prom/another", headers=mine.bearer)).status_code == 404
