@@ -119,7 +119,7 @@ def render(snapshots: Iterable[tuple[Mapping[str, str], Mapping[str, Any]]]) -> 
             metric = _BY_NAME.get(name)
             if metric is not None and len(labels) == len(metric.labels):
                 given = {**common, **dict(zip(metric.labels, labels, strict=True))}
-                lines[name].append(f"{name}{labels(given)} {_number(value)}")
+                lines[name].append(f"{name}{label_text(given)} {_number(value)}")
         for name, kept in measured.get("histograms", {}).items():
             metric = _BY_NAME.get(name)
             if metric is not None and len(kept) == len(metric.buckets) + 2:
@@ -136,13 +136,13 @@ def _histogram(metric: Metric, common: Mapping[str, str], kept: list[float]) -> 
     for bound, found in zip((*metric.buckets, float("inf")), kept[:-1], strict=True):
         total += found
         le = {**common, "le": "+Inf" if bound == float("inf") else _number(bound)}
-        lines.append(f"{metric.name}_bucket{labels(le)} {_number(total)}")
-    lines.append(f"{metric.name}_sum{labels(common)} {_number(kept[-1])}")
-    lines.append(f"{metric.name}_count{labels(common)} {_number(total)}")
+        lines.append(f"{metric.name}_bucket{label_text(le)} {_number(total)}")
+    lines.append(f"{metric.name}_sum{label_text(common)} {_number(kept[-1])}")
+    lines.append(f"{metric.name}_count{label_text(common)} {_number(total)}")
     return lines
 
 
-def labels(given: Mapping[str, str]) -> str:
+def label_text(given: Mapping[str, str]) -> str:
     """Names and values as they stand behind a metric's name; nothing for none."""
     if not given:
         return ""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from app.domain.scope import Scope
 from app.store.db import Connection
-from app.telemetry import labels
+from app.telemetry import label_text
 
 _TODAY = """
 with today as (select date_trunc('day', clock() at time zone 'UTC') at time zone 'UTC' as began)
@@ -19,11 +19,7 @@ from today t join functions f on f.environment_id = $1 and f.archived_at is null
 left join usage_minutes u on u.environment_id = f.environment_id and u.function_id = f.id and u.minute >= t.began
 group by 1, 2 order by 1 limit 5000
 """
-_MADE = ("stepwell_function_runs_made_total", "Runs made today, by function.")
-_ENDED = (
-    "stepwell_function_runs_ended_total",
-    "Runs that ended today, by function and how; skipped ones count as cancelled.",
-)
+_NAME = "stepwell_function_runs_{}_total"
 _ENDS = ("completed", "failed", "cancelled")
 
 
@@ -43,10 +39,12 @@ async def metrics_of_environment(connection: Connection, scope: Scope) -> str:
     rows = await connection.fetch(_TODAY, scope.environment_id)
     made = [({"fn": row["slug"], "date": row["day"]}, row["made"]) for row in rows]
     ended = [({"fn": row["slug"], "status": end, "date": row["day"]}, row[end]) for row in rows for end in _ENDS]
-    return "".join([*_lines(*_MADE, made), *_lines(*_ENDED, ended)])
+    how = "Runs that ended today, by function and how; skipped ones count as cancelled."
+    return "".join([*_lines("made", "Runs made today, by function.", made), *_lines("ended", how, ended)])
 
 
-def _lines(name: str, explained: str, values: Iterable[tuple[dict[str, str], int]]) -> Iterable[str]:
+def _lines(what: str, explained: str, values: Iterable[tuple[dict[str, str], int]]) -> Iterable[str]:
+    name = _NAME.format(what)
     yield f"# HELP {name} {explained}\n# TYPE {name} counter\n"
     for given, value in values:
-        yield f"{name}{labels(given)} {value}\n"
+        yield f"{name}{label_text(given)} {value}\n"
