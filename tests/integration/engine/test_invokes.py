@@ -130,6 +130,57 @@ async def test_a_child_that_is_too_slow_fails_the_step_and_goes_on_by_itself(dat
         assert child["status"] == "completed"
 
 
+_TIMED_OUT = ("InngestInvokeTimeoutError", "Timed out waiting for invoked function to complete")
+
+
+async def test_a_skipped_child_leaves_its_parent_waiting_for_its_timeout(database: str) -> None:
+    async with staged(database) as stage:
+        stage.plays("shop-child", sequence(waits("w", "never", "1h")), event="child/go", singleton={"mode": "skip"})
+        stage.plays("shop-parent", sequence(invokes("i", "shop-child", timeout="2s")), event="order/made")
+        await stage.sync()
+        await stage.start()
+        holder = await stage.waiting(await stage.send("child/go"))
+        parent = await stage.ended(await stage.send("order/made"))
+
+        error = output(parent)["i"]["error"]
+        assert (error["name"], error["message"]) == _TIMED_OUT
+        children = {row["id"]: row["status"] for row in await stage.runs(function="shop-child")}
+        assert children.pop(holder["id"]) == "running"
+        assert list(children.values()) == ["skipped"]
+
+
+async def test_of_two_invokes_of_a_debounced_function_the_later_gets_the_result(database: str) -> None:
+    """The timer is set off by hand, so that it does not matter how long the second one takes to come."""
+    async with staged(database) as stage:
+        stage.plays("shop-child", lambda asked: done(asked.event["data"]["n"]), debounce={"period": "1h"})
+        made = sequence(invokes("i", "shop-child", {"data": {"n": 1}}, "1s"))
+        paid = sequence(invokes("i", "shop-child", {"data": {"n": 2}}, "2h"))
+        stage.plays("shop-made", made, event="order/made")
+        stage.plays("shop-paid", paid, event="order/paid")
+        await stage.sync()
+        await stage.start()
+        gate = "from gates where environment_id = $1 and kind = 'debounce'"
+
+        async def kept() -> Any:
+            return await stage.pool.fetchval(f"select event_id {gate}", stage.scope.environment_id)
+
+        async def is_replaced() -> bool:
+            return bool(await kept() != before)
+
+        first = await stage.send("order/made")
+        before = await stage.until(kept)
+        second = await stage.send("order/paid")
+        await stage.until(is_replaced)
+        error = output(await stage.ended(first))["i"]["error"]
+        await stage.pool.execute(
+            f"update gates set due_at = clock() where (environment_id, kind) in (select environment_id, kind {gate})",
+            stage.scope.environment_id,
+        )
+
+        assert (error["name"], error["message"]) == _TIMED_OUT
+        assert output(await stage.ended(second)) == {"i": {"data": 2}}
+
+
 async def test_a_parent_that_ends_first_leaves_its_child_alone(database: str) -> None:
     def parent(asked: Asked) -> object:
         return ops(invokes("i", "shop-child"), ran("r", 1)) if not asked.steps else done("enough")
