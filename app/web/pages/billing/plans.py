@@ -83,7 +83,7 @@ def _card(name: str, cost: Cost | None, present: str) -> dict[str, Any]:
     return {
         "name": name,
         "words": plan_words(name),
-        "price": "Free" if name == plans.FREE else _price(cost) or "Shown before you pay",
+        "price": "No charge" if name == plans.FREE else _price(cost) or "Shown before you pay",
         "per": "a month" if name != plans.FREE and cost else "",
         "is_present": name == present,
     }
