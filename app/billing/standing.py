@@ -147,6 +147,9 @@ async def _tell(conn: Connection, house: House, here: Standing, stage: Stage) ->
     wanted: list[tuple[str, Callable[[str], Letter]]] = []
     if stage.value != account.stage:
         await billing.set_stage(conn, account.account_id, stage.value)
+        if account.stage == Stage.DOWNGRADED.value:
+            # Meanwhile it had the free plan, which costs nothing.
+            await billing.forgive(conn, account.account_id)
         if stage is not Stage.FINE and account.failed_since is not None:
             first_day = account.failed_since.date()
             if await billing.note_once(conn, account.account_id, first_day, f"stage {stage.value}"):
