@@ -59,14 +59,14 @@ def allowance(to: str, base_url: str, percent: int, *, stops: bool) -> Letter:
         return _letter(
             to,
             base_url,
-            f"{percent} % of this month's executions are used",
+            f"{percent} % of this month's allowance is used",
             f"Your organization has used {percent} % of what its plan includes this month.\n\nWhen it is used up, {then}.",
         )
     if stops:
         return _letter(
             to,
             base_url,
-            "This month's executions are used up: new runs have stopped",
+            "This month's allowance is used up: new runs have stopped",
             "Your organization has used everything its plan includes this month.\n\n"
             "Runs that had started go on to their end. Events are accepted and stored. New runs are not started: each is"
             " listed as skipped with this reason, and can be replayed later.\n\n"

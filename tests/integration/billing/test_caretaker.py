@@ -1,10 +1,15 @@
 """The caretaker in every worker: does all there is to do, and goes on with the rest when a part fails."""
 
+import asyncio
+
 import pytest
 
 from tests.integration.billing.world import Shop
-from tests.stripe_stand_in import StripeStandIn
+from tests.integration.web.site import settings_for
+from tests.stripe_stand_in import SETTINGS, SOLD, StripeStandIn
 from workers.billing import Billing
+from workers.jobs import BILLING, look_after_billing
+from workers.main import _stripe
 
 
 async def test_a_round_reads_back_settles_and_reports(shop: Shop, stand_in: StripeStandIn) -> None:
@@ -54,3 +59,24 @@ async def test_a_broken_part_does_not_stop_the_others(
     await Billing(shop.pool, shop.desk.house, None).round()
     assert (await shop.account(shop.other)).stops_for == "allowance"
     assert "a part of billing failed" in caplog.text
+
+
+async def test_a_worker_of_a_seller_has_a_client_and_hears_of_nudges(shop: Shop, database: str) -> None:
+    client = _stripe(settings_for(database, **SETTINGS))
+    assert client is not None and client.sold == SOLD
+    await client.close()
+    assert _stripe(settings_for(database, STEPWELL_HOSTED="1")) is None
+    worker = Billing(shop.pool, shop.desk.house, None)
+    rounds = asyncio.Queue[None]()
+
+    async def noted() -> None:
+        rounds.put_nowait(None)
+
+    worker.round = noted  # type: ignore[method-assign]
+    running = asyncio.create_task(worker.run())
+    async with asyncio.timeout(20):
+        await rounds.get()
+        await look_after_billing({BILLING: worker})
+        await rounds.get()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

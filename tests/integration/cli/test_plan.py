@@ -24,5 +24,4 @@ async def test_a_plan_is_shown_given_and_taken_back(open_folder: Path, database:
         1,
         "Error: There is no such plan. Choose one of: self_hosted, free, pro, business.",
     )
-    assert plan("nobody-has-this", "pro")[0] == 1
     assert plan("nobody-has-this")[0] == 1

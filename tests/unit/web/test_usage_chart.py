@@ -22,7 +22,7 @@ def test_every_day_has_a_bar_that_ends_where_the_next_begins() -> None:
     assert bars[-1]["total"] <= 3000 <= bars[-1]["total"] + 100
     assert all(0 <= b["old_h"] <= b["h"] <= 100 for b in bars if not b["is_ahead"])
     assert all(b["x"] + b["width"] <= 100 for b in bars)
-    assert [b["day"] for b in bars if b["is_over"]][0] > TODAY
+    assert next(b["day"] for b in bars if b["is_over"]) > TODAY
 
 
 def test_a_limit_is_drawn_at_its_height_and_one_that_is_far_away_is_only_said() -> None:
