@@ -241,3 +241,9 @@ select r.id from runs r where r.original_run_id is not null and r.state_bytes <
 
 -- COUNTERS-versions: The journal knows no version the run has not reached.
 select h.run_id from history h join runs r on r.id = h.run_id where h.version > r.version
+
+-- USAGE-reported: Nobody is charged for more than was used: of a day, no more is in reports than was counted.
+select environment_id, day from usage_days where reported > runs + steps or least(runs, steps, events) < 0
+
+-- USAGE-kept: The steps a replay kept are among those it has.
+select id from runs where kept > completed or (kept > 0 and original_run_id is null)

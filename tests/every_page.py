@@ -79,6 +79,8 @@ STATES: dict[str, tuple[str, ...]] = {
     "bulk_new": ("action=replay&all=1&status=failed",),
     "go": ("q=order", "q=zzz"),
     "errors": ("state=muted",),
+    "billing": ("ask=portal", "ask=cancel", "ask=cap"),
+    "billing_plans": ("choose=business",),
 }
 
 
@@ -141,6 +143,7 @@ async def furnish(owner: Any, tenant: world.Tenant) -> Shown:
     hostile = await _hostile_code(owner, tenant)
     sync = await _syncs(owner, tenant, full, hostile)
     bulk = await _bulk(owner, tenant, stories)
+    await _billing(owner, tenant)
     values = {
         "slug": tenant.slug,
         "fn": full.slug,
@@ -221,6 +224,41 @@ async def _bulk(owner: Any, tenant: world.Tenant, stories: Mapping[str, world.St
             bulk_id, stories[name].id, tenant.account_id, tenant.environment_id, state, HOSTILE,
         )  # fmt: skip
     return bulk_id
+
+
+async def _billing(owner: Any, tenant: world.Tenant) -> None:
+    """A month of use by two environments, a plan that is paid for with a payment open, and bills of every state."""
+    whose = tenant.account_id
+    other = derive_uuid("environment", str(whose), "staging")
+    await owner.execute(
+        "insert into environments (id, account_id, name, slug, kind) values ($1, $2, 'Staging', 'staging-x', 'custom')",
+        other, whose,
+    )  # fmt: skip
+    for environment, factor in ((tenant.environment_id, 9), (other, 2)):
+        await owner.execute(
+            "insert into usage_days (environment_id, day, account_id, runs, steps, events)"
+            " select $1, d::date, $2, n * 1200, n * 4100, n * 1900 from generate_series((clock() at time zone 'UTC')::date - 40,"
+            " (clock() at time zone 'UTC')::date, interval '1 day') d, lateral (select $3::int + extract(isodow from d)::int % 4 as n) x",
+            environment, whose, factor,
+        )  # fmt: skip
+    await owner.execute(
+        "insert into billing_prices (plan, currency, amount, each, included) values ('pro', 'eur', 2900, 0.005, 1000000),"
+        " ('business', 'eur', 19900, 0, null) on conflict do nothing"
+    )
+    await owner.execute(
+        "insert into billing_accounts (account_id, customer_id, subscription_id, status, plan, period_start, period_end,"
+        " failed_since, stage, spend_cap, read_at) values ($1, $2, 'sub_1', 'past_due', 'pro', clock() - interval '20 days',"
+        " clock() + interval '10 days', clock() - interval '4 days', 'past_due', 5000, clock())",
+        whose, f"cus_{whose.hex}",
+    )  # fmt: skip
+    await owner.execute("update accounts set plan = 'pro', notice = 'past_due' where id = $1", whose)
+    for n, status in enumerate(("open", "paid", "void", "uncollectible", "of next year")):
+        await owner.execute(
+            "insert into billing_invoices (id, account_id, number, status, total, currency, made_at, page_url, pdf_url)"
+            " values ($1, $2, $3, $4, $5, 'eur', clock() - $6 * interval '30 days', $7, $7)",
+            f"in_{whose.hex}_{n}", whose, HOSTILE if n == 4 else f"A1B2C3-000{n}", status, 2900 + 640 * n, n,
+            f"https://invoice.stripe.com/i/{n}",
+        )  # fmt: skip
 
 
 async def _view(owner: Any, tenant: world.Tenant) -> Any:

@@ -76,6 +76,7 @@ class StripeStandIn:
     def pay(self, session_id: str) -> dict[str, Any]:
         """Somebody fills in the page of a checkout session and pays."""
         session = self.sessions[session_id]
+        assert session["status"] == "open", "Stripe lets nobody pay on a page that is over"
         subscription = self._subscribe(session["customer"], [line["price"] for line in session["lines"]])
         session["status"] = "complete"
         self._bill(subscription, "paid")
@@ -214,6 +215,16 @@ class StripeStandIn:
                     "mode": fields["mode"], "status": "open", "url": f"https://checkout.stripe.com/c/pay/{session_id}",
                     "lines": [_known(line) for line in fields["line_items"]], "success_url": fields["success_url"],
                 }  # fmt: skip
+                return self.sessions[session_id]
+            case ("GET", "checkout", "sessions"):
+                found = [
+                    s
+                    for s in self.sessions.values()
+                    if s["customer"] == fields["customer"] and s["status"] == fields["status"]
+                ]
+                return _list(found, "/v1/checkout/sessions")
+            case ("POST", "checkout", "sessions", session_id, "expire"):
+                self.sessions[session_id]["status"] = "expired"
                 return self.sessions[session_id]
             case ("POST", "billing_portal", "sessions"):
                 return {

@@ -87,6 +87,10 @@ class Stripe:
         if sold.metered is not None:
             items.append({"price": sold.metered})
         async with _told():
+            # A page left open in another tab must not be paid on as well.
+            opened = await self._client.v1.checkout.sessions.list_async({"customer": customer_id, "status": "open"})
+            for one in opened.data:
+                await self._client.v1.checkout.sessions.expire_async(one.id)
             session = await self._client.v1.checkout.sessions.create_async(
                 {
                     "mode": "subscription",

@@ -63,6 +63,11 @@ async def choose(desk: Desk, account_id: AccountId, actor: Actor, plan: str, *, 
     if plan not in desk.stripe.sold:
         raise PlanUnknown
     account = await _note(desk, account_id, actor, "plan.asked", subject=plan)
+    if account.customer_id is not None:
+        # Paid in another tab a moment ago, perhaps: nobody is to pay for two subscriptions.
+        await _read(desk, account_id)
+        async with desk.pool.acquire(timeout=2) as conn:
+            account = await billing.find_account(conn, account_id) or account
     if account.status in plans.LIVING and account.subscription_id is not None:
         if account.plan == plan:
             raise PlanAlready

@@ -33,6 +33,8 @@ async def give_plan(conn: Connection, house: House, slug: str, plan: str | None,
     if account is None:
         raise OrganizationUnknown
     await billing.set_plan_by_hand(conn, account.id, plan)
+    # Nobody is charged for what was used, or will be, under a plan that was given.
+    await billing.forgive(conn, account.id)
     await audit.insert_entry(conn, account.id, actor, "plan.given", subject=plan or "")
     if house.is_hosted:
         await settle(conn, house, account.id, actor)

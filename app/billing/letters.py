@@ -1,9 +1,12 @@
 """What Stepwell writes to owners about plans and payments, as plain text."""
 
 from app.adapters.mail import Letter
-from app.billing.plans import Stage
+from app.billing.plans import FREE, Stage
+from app.domain.limits import PLANS
 
 _END = "\n\nPlan and usage: {base_url}/billing\n\nStepwell, at {base_url}\n"
+_DAYS = PLANS[FREE].retention.days
+_KEEPS = f"history older than {_DAYS} day{'' if _DAYS == 1 else 's'} is deleted"
 _STAGES = {
     Stage.PAYMENT_FAILED: (
         "A payment failed",
@@ -23,21 +26,21 @@ _STAGES = {
         "Last reminder: your payment is past due",
         (
             "A payment for your plan has been open for a week.\n\nIf it stays open for another week, your organization goes"
-            " back to the Free plan: its lower limits hold, and new runs stop when its allowance is used up."
+            f" back to the Free plan: its lower limits hold, {_KEEPS}, and new runs stop when its allowance is used up."
         ),
     ),
     Stage.DOWNGRADE_PENDING: (
         "Your plan ends in two days",
         (
-            "A payment for your plan is still open.\n\nIn two days your organization goes back to the Free plan. Paying the open"
-            " invoice keeps your plan."
+            "A payment for your plan is still open.\n\nIn two days your organization goes back to the Free plan, and"
+            f" {_KEEPS}. Paying the open invoice keeps your plan."
         ),
     ),
     Stage.DOWNGRADED: (
         "Your organization is on the Free plan now",
         (
             "A payment for your plan stayed open for two weeks, so the limits of the Free plan hold now.\n\n"
-            "Nothing was deleted, and events are still stored. Paying the open invoice brings your plan back at once."
+            f"Events are still accepted and stored; {_KEEPS}. Paying the open invoice brings your plan back at once."
         ),
     ),
 }
@@ -56,14 +59,14 @@ def allowance(to: str, base_url: str, percent: int, *, stops: bool) -> Letter:
         return _letter(
             to,
             base_url,
-            f"{percent} % of this month's executions are used",
+            f"{percent} % of this month's allowance is used",
             f"Your organization has used {percent} % of what its plan includes this month.\n\nWhen it is used up, {then}.",
         )
     if stops:
         return _letter(
             to,
             base_url,
-            "This month's executions are used up: new runs have stopped",
+            "This month's allowance is used up: new runs have stopped",
             "Your organization has used everything its plan includes this month.\n\n"
             "Runs that had started go on to their end. Events are accepted and stored. New runs are not started: each is"
             " listed as skipped with this reason, and can be replayed later.\n\n"

@@ -55,6 +55,16 @@ class Standing:
     cost: int | None
 
     @property
+    def allowance_share(self) -> int:
+        """Which mark of what the month includes is reached: 0, 80 or 100. Events count where they can stop runs."""
+        executions = plans.reached(self.used.executions, self.limits.executions)
+        return (
+            max(executions, plans.reached(self.used.events, self.limits.events))
+            if self.limits.stops_at_allowance
+            else executions
+        )
+
+    @property
     def cap_share(self) -> int:
         """Which mark of the spend cap is reached: 0, 80 or 100."""
         return plans.reached(self.cost or 0, self.account.spend_cap)
@@ -137,7 +147,7 @@ def _notice(here: Standing, stops_for: str | None, stage: Stage) -> str:
         return stage.value
     if here.cap_share == 80:
         return "spend_cap_80"
-    if here.limits.stops_at_allowance and plans.reached(here.used.executions, here.limits.executions) == 80:
+    if here.limits.stops_at_allowance and here.allowance_share == 80:
         return "allowance_80"
     return ""
 
@@ -147,6 +157,9 @@ async def _tell(conn: Connection, house: House, here: Standing, stage: Stage) ->
     wanted: list[tuple[str, Callable[[str], Letter]]] = []
     if stage.value != account.stage:
         await billing.set_stage(conn, account.account_id, stage.value)
+        if account.stage == Stage.DOWNGRADED.value:
+            # Meanwhile it had the free plan, which costs nothing.
+            await billing.forgive(conn, account.account_id)
         if stage is not Stage.FINE and account.failed_since is not None:
             first_day = account.failed_since.date()
             if await billing.note_once(conn, account.account_id, first_day, f"stage {stage.value}"):
@@ -155,7 +168,7 @@ async def _tell(conn: Connection, house: House, here: Standing, stage: Stage) ->
     marks: tuple[tuple[str, int, object, Callable[[str, int], Letter]], ...] = (
         (
             "allowance",
-            plans.reached(here.used.executions, here.limits.executions),
+            here.allowance_share,
             account.has_plan,
             lambda to, mark: letters.allowance(to, house.base_url, mark, stops=stops),
         ),

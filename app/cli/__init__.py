@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "worker": ("app.cli.serve:worker", "One worker process, against given servers."),
     "migrate": ("app.cli.database:migrate", "Bring the database to the newest schema."),
     "bootstrap": ("app.cli.database:bootstrap", "Create an organization, its first user and keys without a browser."),
+    "plan": ("app.cli.plan:plan", "Show the plan of an organization, give it one by hand, or take that back."),
     "backup": ("app.cli.backup:backup", "Write the whole database into one file."),
     "restore": ("app.cli.backup:restore", "Read such a file into an empty database."),
     "doctor": ("app.cli.doctor:doctor", "Check this installation and say what to do."),

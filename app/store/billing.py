@@ -230,10 +230,7 @@ async def write_state(
         again,
     )
     if s is not None and s.id != before["subscription_id"]:
-        await conn.execute(
-            "update usage_days set reported = runs + steps where account_id = $1 and runs + steps > reported",
-            claim.account_id,
-        )
+        await forgive(conn, claim.account_id)
     for one in invoices:
         await conn.execute(
             "insert into billing_invoices (id, account_id, number, status, total, currency, made_at, page_url, pdf_url)"
@@ -319,11 +316,15 @@ async def cut_slices(conn: Connection, plans: Sequence[str], limit: int = 200) -
     """
     rows = await conn.fetch(
         """with due as (
-             select d.environment_id, d.day, d.account_id, d.runs + d.steps as total, d.runs + d.steps - d.reported as new
-             from usage_days d join billing_accounts b on b.account_id = d.account_id
-             where d.runs + d.steps > d.reported and b.customer_id is not null and b.plan = any($1)
-               and b.status in ('active', 'trialing', 'past_due')
-             order by d.environment_id, d.day limit $2 for update of d skip locked
+             select d.* from (
+               -- From the side of those who pay: of the others, every day there was is unreported.
+               select account_id from billing_accounts where customer_id is not null and plan = any($1)
+                 and plan_by_hand is null and status in ('active', 'trialing', 'past_due') and stage <> 'downgraded' offset 0
+             ) b cross join lateral (
+               select u.environment_id, u.day, u.account_id, u.runs + u.steps as total, u.runs + u.steps - u.reported as new
+               from usage_days u where u.account_id = b.account_id and u.runs + u.steps > u.reported
+               limit $2 for update skip locked
+             ) d limit $2
            ), moved as (
              update usage_days u set reported = d.total from due d
              where u.environment_id = d.environment_id and u.day = d.day
@@ -337,6 +338,13 @@ async def cut_slices(conn: Connection, plans: Sequence[str], limit: int = 200) -
         limit,
     )
     return len(rows)
+
+
+async def forgive(conn: Connection, account_id: AccountId) -> None:
+    """Charge nobody for what an account used so far."""
+    await conn.execute(
+        "update usage_days set reported = runs + steps where account_id = $1 and runs + steps > reported", account_id
+    )
 
 
 async def claim_slice(conn: Connection, *, retry: timedelta) -> Slice | None:

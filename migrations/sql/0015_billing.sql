@@ -35,6 +35,7 @@ create table usage_days (
   primary key (environment_id, day)
 ) with (fillfactor = 70);
 create index usage_days_account on usage_days (account_id, day);
+create index usage_days_day on usage_days (day, account_id);
 create index usage_days_unreported on usage_days (account_id) where runs + steps > reported;
 
 -- Until when something is counted; moves on in the transaction that counts.

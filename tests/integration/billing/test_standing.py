@@ -33,19 +33,25 @@ async def test_a_free_organization_is_warned_and_stopped_and_told_once_each(shop
     for _ in range(2):
         account = await shop.settle()
         assert (account.stops_for, account.notice) == (None, "allowance_80")
-    assert shop.told() == ["80 % of this month's executions are used"]
+    assert shop.told() == ["80 % of this month's allowance is used"]
     await shop.use(10_000)
     for _ in range(2):
         account = await shop.settle()
         assert (account.stops_for, account.notice) == ("allowance", "allowance")
-    assert shop.told() == ["This month's executions are used up: new runs have stopped"]
+    assert shop.told() == ["This month's allowance is used up: new runs have stopped"]
     assert (await shop.settle(shop.other)).stops_for is None
     assert [a for a in await shop.audit() if a.startswith("runs")] == ["runs.stopped"]
 
 
 async def test_events_alone_can_use_the_allowance_up(shop: Shop) -> None:
-    await shop.use(0, events=500_000)
+    await shop.use(0, events=400_000)
+    assert (await shop.settle()).notice == "allowance_80"
+    await shop.use(0, events=100_000)
     assert (await shop.settle()).stops_for == "allowance"
+    assert shop.told() == [
+        "80 % of this month's allowance is used",
+        "This month's allowance is used up: new runs have stopped",
+    ]
 
 
 async def test_a_larger_plan_starts_runs_again_at_once(shop: Shop) -> None:

@@ -42,6 +42,18 @@ async def test_choosing_a_plan_gives_nothing_before_it_is_paid(shop: Shop, stand
     assert len(stand_in.customers) == 1
 
 
+async def test_nobody_pays_twice_by_two_tabs(shop: Shop, stand_in: StripeStandIn) -> None:
+    first = await checkout.choose(shop.desk, shop.id, ADA, "pro", email="ada@example.com")
+    second = await checkout.choose(shop.desk, shop.id, ADA, "pro", email="ada@example.com")
+    assert first is not None and second is not None
+    assert [s["status"] for s in stand_in.sessions.values()] == ["expired", "open"]
+    stand_in.pay(second.rpartition("/")[2])
+    # The webhook is still on its way; a third tab hears of the payment all the same.
+    with pytest.raises(PlanAlready):
+        await checkout.choose(shop.desk, shop.id, ADA, "pro", email="ada@example.com")
+    assert len(stand_in.subscriptions) == 1
+
+
 async def test_a_plan_changes_up_and_down_in_place(shop: Shop, stand_in: StripeStandIn) -> None:
     customer = await shop.subscribe("pro")
     assert await checkout.choose(shop.desk, shop.id, ADA, "business", email="ada@example.com") is None

@@ -47,6 +47,8 @@ PLANTED = {
     "COUNTERS-pending": "update runs set pending = pending + 1 where ended_at is null",
     "COUNTERS-bytes": "update runs set state_bytes = state_bytes + 1",
     "COUNTERS-versions": "update history set version = version + 100",
+    "USAGE-reported": "insert into usage_days (environment_id, day, account_id, reported) select environment_id, current_date, account_id, 1 from runs limit 1",
+    "USAGE-kept": "update runs set kept = completed + 1",
 }
 
 

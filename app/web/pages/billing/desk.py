@@ -15,9 +15,10 @@ from app.domain.limits import PLANS
 from app.store import billing
 from app.store.accounts import list_environments
 from app.store.db import Connection
-from app.web.guards import AnyConnection, NotFound, Principal
+from app.web.guards import AnyConnection, NotFound, Principal, session_id_of
 from app.web.headers import CONTENT_POLICY
 from app.web.hx import PRIVATE
+from app.web.pages.settings.desk import wrong_password
 from app.web.shell import frame
 from app.web.site import Site, site_of
 
@@ -48,6 +49,14 @@ def till_of(site: Site) -> Desk:
     if till is None:
         raise NotFound
     return till
+
+
+async def not_proven(request: AnyRequest, site: Site, principal: Principal, password: str) -> str:
+    """The sentence beside the password where money is concerned; empty when it is the person themselves.
+
+    Who signs in elsewhere and has no password proves it by a fresh login there.
+    """
+    return await wrong_password(site, principal, password, session_id=session_id_of(request))
 
 
 async def around(conn: Connection, request: AnyRequest, principal: Principal, site: Site, tab: str) -> dict[str, Any]:

@@ -12,8 +12,7 @@ from app.domain.errors import Outside, Refused
 from app.store.db import tenant
 from app.web.forms import LARGEST_FORM, Fields
 from app.web.guards import Principal, network_of, require_role
-from app.web.pages.billing.desk import PORTAL, around, hosted_only, page, till_of
-from app.web.pages.settings.desk import wrong_password
+from app.web.pages.billing.desk import PORTAL, around, hosted_only, not_proven, page, till_of
 from app.web.site import Site
 
 AnyRequest = Request[Any, Any, State]
@@ -35,7 +34,7 @@ async def show_plan(request: AnyRequest, principal: Who, site: Here) -> Response
 async def open_portal(request: AnyRequest, principal: Who, site: Here) -> Response[Any]:
     """Go to Stripe's pages for cards and addresses."""
     till = till_of(site)
-    if sentence := await wrong_password(site, principal, (await Fields.of(request)).secret("password")):
+    if sentence := await not_proven(request, site, principal, (await Fields.of(request)).secret("password")):
         return await _render(request, principal, site, ask="portal", errors={"password": sentence})
     try:
         url = await checkout.open_portal(till, principal.account_id, principal.actor(network_of(request)))
@@ -62,7 +61,7 @@ async def set_cap(request: AnyRequest, principal: Who, site: Here) -> Response[A
     till = till_of(site)
     form = await Fields.of(request)
     text = form.text("amount")
-    if sentence := await wrong_password(site, principal, form.secret("password")):
+    if sentence := await not_proven(request, site, principal, form.secret("password")):
         return await _render(request, principal, site, ask="cap", errors={"password": sentence}, amount=text)
     try:
         async with site.ingest.acquire(timeout=2) as conn, conn.transaction():
@@ -89,7 +88,7 @@ async def _set_cancelling(
 ) -> Response[Any]:
     till = till_of(site)
     ask = "cancel" if is_cancelling else "resume"
-    if sentence := await wrong_password(site, principal, (await Fields.of(request)).secret("password")):
+    if sentence := await not_proven(request, site, principal, (await Fields.of(request)).secret("password")):
         return await _render(request, principal, site, ask=ask, errors={"password": sentence})
     try:
         actor = principal.actor(network_of(request))

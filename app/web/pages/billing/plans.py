@@ -15,8 +15,7 @@ from app.store.billing import Cost
 from app.store.db import tenant
 from app.web.forms import LARGEST_FORM, Fields
 from app.web.guards import Principal, network_of, require_role
-from app.web.pages.billing.desk import CHECKOUT, around, hosted_only, page, plan_words, till_of
-from app.web.pages.settings.desk import wrong_password
+from app.web.pages.billing.desk import CHECKOUT, around, hosted_only, not_proven, page, plan_words, till_of
 from app.web.site import Site
 from app.web.words import count, size
 
@@ -37,7 +36,7 @@ async def choose_plan(request: AnyRequest, principal: Who, site: Here) -> Respon
     till = till_of(site)
     form = await Fields.of(request)
     wanted = form.text("plan")
-    if sentence := await wrong_password(site, principal, form.secret("password")):
+    if sentence := await not_proven(request, site, principal, form.secret("password")):
         return await _render(request, principal, site, choose=wanted, errors={"password": sentence})
     try:
         actor = principal.actor(network_of(request))
@@ -83,7 +82,7 @@ def _card(name: str, cost: Cost | None, present: str) -> dict[str, Any]:
     return {
         "name": name,
         "words": plan_words(name),
-        "price": "Free" if name == plans.FREE else _price(cost) or "Shown before you pay",
+        "price": "No charge" if name == plans.FREE else _price(cost) or "Shown before you pay",
         "per": "a month" if name != plans.FREE and cost else "",
         "is_present": name == present,
     }

@@ -10,8 +10,11 @@ from httpx import ASGITransport, AsyncClient
 
 from tests import world
 from tests.every_page import BIDI, PAYLOADS, SCRIPT, furnish, pages
+from tests.integration.accounts.world import new_tenant
 from tests.integration.web.pages.people import Person
+from tests.integration.web.site import running, settings_for
 from tests.page_app import make_app
+from tests.stripe_stand_in import SETTINGS
 from tests.world import step_key
 
 RUNS = "/env/production/runs"
@@ -120,7 +123,13 @@ async def test_hostile_addresses_are_answered_calmly(owner: Any, client: Any, ou
         assert (await client.get(f"{RUNS}/{story.ulid}/steps?{query}")).status_code == 200, query
 
 
-async def test_every_page_shows_hostile_things_as_text_and_bounded(ada: Person, owner: Any) -> None:
+async def test_every_page_shows_hostile_things_as_text_and_bounded(database: str, owner: Any) -> None:
+    made = await new_tenant(database)
+    async with running(settings_for(database, STEPWELL_OPERATORS=made["user"], **SETTINGS)) as client:
+        await _walk(await Person(client, made).sign_in(), owner)
+
+
+async def _walk(ada: Person, owner: Any) -> None:
     shown = await furnish(owner, ada.tenant)
     walked: dict[str, str] = {}
     for kind, values in shown.hostile.items():
