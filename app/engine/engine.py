@@ -127,6 +127,7 @@ class Engine:
     _waits_opened: asyncio.Event = field(default_factory=asyncio.Event)
     _bulk_asked: asyncio.Event = field(default_factory=asyncio.Event)
     _hints: set[UUID] = field(default_factory=set)
+    _looks: int = 0
     _tasks: list["asyncio.Task[None]"] = field(default_factory=list)
     _is_stopping: bool = False
     #: Whether there may be events in the inbox, and when to look without being told (monotonic).
@@ -388,7 +389,8 @@ class Engine:
         leased = 0
         if room > 0:
             asked_at = time.monotonic()
-            found, now = await lease(self.pool, self.worker_id, room, hints)
+            found, now = await lease(self.pool, self.worker_id, room, hints, self._looks)
+            self._looks += 1
             if now is not None:
                 self.clock.saw(now)
             if found:
