@@ -50,18 +50,34 @@ class Leased:
     item: LeasedItem
 
 
+@dataclass(slots=True)
+class Looks:
+    """A worker's looks for work: how many there were, and whether the last one saw gated lanes that were due."""
+
+    count: int = 0
+    had_gated: bool = False
+
+    def kept(self, room: int) -> int:
+        """How much of the room the next look keeps for gated lanes."""
+        turn = self.count % _KEPT_FOR_GATED if self.had_gated else 0
+        self.count += 1
+        return (room + turn) // _KEPT_FOR_GATED
+
+
 async def lease(
-    pool: Pool, worker_id: WorkerId, room: int, hints: Iterable[UUID], look: int = 0
+    pool: Pool, worker_id: WorkerId, room: int, hints: Iterable[UUID], looks: Looks | None = None
 ) -> tuple[list[Leased], datetime | None]:
     """Lease up to `room` due items; `hints` are lanes known to have work whatever their clock says.
 
-    Returns the items and the database's time. A quarter of the room is kept for gated lanes while some are due; of a room
-    too small for quarters, all in one of four looks. `look` is the number of this one: a worker counts them.
+    Returns the items and the database's time. A quarter of the room is kept for gated lanes while some are due; what does
+    not divide by four is so in one look of four, which the worker counts in `looks`.
     """
     hint_list = list(hints)
-    quota = room - (room + look % _KEPT_FOR_GATED) // _KEPT_FOR_GATED
+    looks = looks or Looks()
+    quota = room - looks.kept(room)
     async with pool.acquire(timeout=10) as connection:
         rows, now, has_gated = await _lease_free(connection, worker_id, quota, hint_list)
+        looks.had_gated = has_gated
         is_more = len(rows) == quota
         if has_gated:
             rows += await _lease_limited(connection, worker_id, room - len(rows), hint_list)

@@ -26,7 +26,7 @@ NOISE: dict[str, tuple[dict[str, Any], int, int]] = {
 }
 QUIET: dict[str, dict[str, Any]] = {"free": {}, "limited": {"concurrency": 1}}
 #: Leases, and looks of a worker, until the quiet tenant's run is among the leased.
-LEASES, LOOKS = 8, 4
+LEASES, LOOKS = 8, 6
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ async def until_leased(world: World, engine: Engine, quiet: Any, room: int) -> t
     """Leases and looks until the run of the function `quiet` is leased; each look has room for `room` items."""
     leases = 0
     for look in range(1, 200):
-        found, _ = await lease(engine.pool, engine.worker_id, room, [], look)
+        found, _ = await lease(engine.pool, engine.worker_id, room, [], engine._looks)
         await done(world)
         functions = [x.function_id for x in found]
         if quiet in functions:
@@ -89,14 +89,14 @@ async def test_a_run_beside_a_full_queue_is_among_the_next_leases(noisy: World, 
     for slug, rule in QUIET.items():
         await world.function(slug, lambda _c: result(), scope=world.theirs, **rule)
     engine = await world.engine(starts=False)
-    await engine._register()
+    await engine._register(engine.worker_id)
     await queue(world, engine, kind, QUEUED)
     assert await world.value("select count(*) from items") == QUEUED
     told = []
     for slug, room in product(QUIET, (1, 2, 64)):
         # The noisy tenant's lanes were served before, and are now served for a while.
-        for look in range(3):
-            await lease(engine.pool, engine.worker_id, room, [], look)
+        for _ in range(3):
+            await lease(engine.pool, engine.worker_id, room, [], engine._looks)
         await done(world)
         await world.send_many([(f"{slug}/sent", {})], scope=world.theirs)
         await engine.react.round(0)
