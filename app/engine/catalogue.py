@@ -154,7 +154,7 @@ def known_function(row: Any, plan: PlanLimits) -> KnownFunction:
         held_until=row["held_until"],
         own_backoff=read_backoff(row["own_backoff"]),
     )
-    flow = flow_of(function.id, function, function.priority, plan)
+    flow = flow_of(function.id, function, function.priority, plan, row["changed_limits"])
     return KnownFunction(
         function, lane_of(function.id), flow, gates_of(function), row["archived_at"] is not None, row["synced_at"]
     )

@@ -41,7 +41,7 @@ from app.engine.gateway import Gateway
 from app.engine.keepers import branches, cron, merge, orders, recheck, rescue, retention, tidy
 from app.engine.keepers.sweep import Sweep, free_orphans
 from app.engine.overrides import end_due
-from app.engine.queue import lease
+from app.engine.queue import Looks, lease
 from app.engine.react import React, Reacted
 from app.engine.repairs import note
 from app.engine.transition import Committer, RunEnded, RunUnknown, change_run
@@ -127,6 +127,7 @@ class Engine:
     _waits_opened: asyncio.Event = field(default_factory=asyncio.Event)
     _bulk_asked: asyncio.Event = field(default_factory=asyncio.Event)
     _hints: set[UUID] = field(default_factory=set)
+    _looks: Looks = field(default_factory=Looks)
     _tasks: list["asyncio.Task[None]"] = field(default_factory=list)
     _is_stopping: bool = False
     #: Whether there may be events in the inbox, and when to look without being told (monotonic).
@@ -388,7 +389,7 @@ class Engine:
         leased = 0
         if room > 0:
             asked_at = time.monotonic()
-            found, now = await lease(self.pool, self.worker_id, room, hints)
+            found, now = await lease(self.pool, self.worker_id, room, hints, self._looks)
             if now is not None:
                 self.clock.saw(now)
             if found:

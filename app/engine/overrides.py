@@ -1,6 +1,7 @@
 """Changes that people make while work waits, without a deploy: audited, and over by themselves (feature-semantics A5).
 
-    limit   what one limit of a function allows    flow_limits.own_*       all its key values, from the next lease on
+    limit   what one limit of a function allows    flow_limits.own_*       all its key values, from the next lease on; a limit of
+                                                                           calls also where the code has none, for as long
     key     how many slots one key value has       flow_keys.cap           0 holds it; functions that share it too
     hold    no call of the function is made        functions.held_until    runs are made and wait, in their order
     retry   the waits between retries              functions.own_backoff   from the next retry on; the only one without an end
@@ -22,7 +23,7 @@ from uuid import UUID
 
 from app.domain.backoff import stored
 from app.domain.errors import Refused
-from app.domain.flow.concurrency import Kind, Limit, flow_key_of, named_limits
+from app.domain.flow.concurrency import NO_LIMIT, Kind, Limit, added_limit, flow_key, flow_key_of, named_limits
 from app.domain.flow.gcra import pace_of
 from app.domain.ids import FunctionId
 from app.domain.limits import MAX_OVERRIDE, MAX_THROTTLE_PERIOD, MIN_OVERRIDE, MIN_PERIOD
@@ -35,7 +36,9 @@ from app.store.db import Pool
 from app.store.named import fetch, named
 
 #: Slots and starts that may be asked for; more is no limit any more.
-MOST = 1_000_000
+MOST = NO_LIMIT
+#: The limit that people may set on a function whose code has none of the name.
+_ADDED = "concurrency"
 #: Overrides ended in one transaction.
 _ROOM = 20
 #: Who ends what is over.
@@ -81,9 +84,27 @@ async def change_limit(
 ) -> Done:
     """Let a limit of a function allow something else for a time. `name` as `named_limits` has it."""
     async with pool.acquire(timeout=2) as connection, connection.transaction():
-        row, limit = await _limit(connection, scope, function_id, name)
+        row = await _function(connection, scope, function_id)
+        limit = _named(row, name)
+        is_added = limit is None and name == _ADDED
+        limit = added_limit(function_id) if is_added else limit
+        if limit is None:
+            raise _unknown(name)
         cap, every, setting = _asked(limit, change)
         until = _until(row, last)
+        if is_added:
+            key = flow_key(limit, scope, {})
+            await fetch(
+                connection,
+                named("overrides", "add_limit"),
+                limit=limit.id,
+                account=scope.account_id,
+                environment=scope.environment_id,
+                function=function_id,
+                cap=limit.cap,
+                flow_key=key.id,
+                key=key.text,
+            )
         found = await fetch(
             connection,
             named("overrides", "set_limit"),
@@ -99,6 +120,8 @@ async def change_limit(
         if limit.kind is not Kind.THROTTLE and cap < found[0]["cap"]:
             await fetch(connection, named("overrides", "waited_for"), function=function_id, limit=limit.id)
         done = await _put(connection, scope, row, "limit", who, name, setting, until, limit=limit.id)
+        if is_added:
+            await fetch(connection, named("functions", "raise_version"), environment=scope.environment_id)
     return Done(done, tuple(lane["id"] for lane in lanes))
 
 
@@ -199,10 +222,25 @@ async def _function(connection: Any, scope: Scope, function_id: FunctionId) -> A
 
 async def _limit(connection: Any, scope: Scope, function_id: FunctionId, name: str) -> tuple[Any, Limit]:
     row = await _function(connection, scope, function_id)
-    limit = named_limits(function_id, read_stored(row["config"].encode())).get(name)
+    limit = _named(row, name)
     if limit is None:
         raise _unknown(name)
     return row, limit
+
+
+def _named(row: Any, name: str) -> Limit | None:
+    """A limit that the code of a function has."""
+    return named_limits(row["id"], read_stored(row["config"].encode())).get(name)
+
+
+async def _is_added(connection: Any, override: Any) -> bool:
+    """Whether the limit of an override is one that the code does not have."""
+    of = {"environment": override["environment_id"], "function": override["function_id"]}
+    config = (await fetch(connection, named("overrides", "config"), **of))[0]["config"]
+    added = added_limit(override["function_id"])
+    return added.id == override["limit_id"] and _ADDED not in named_limits(
+        override["function_id"], read_stored(config.encode())
+    )
 
 
 async def _put(
@@ -243,10 +281,15 @@ async def _put(
 async def _lift(connection: Any, override: Any, slug: str, actor: Actor) -> list[UUID]:
     await fetch(connection, named("overrides", "close"), ids=[override["id"]], actor=actor.label)
     lanes: list[Any] = []
+    is_added = False
     match override["kind"]:
         case "limit":
             await fetch(connection, named("overrides", "lift_limit"), limit=override["limit_id"])
+            is_added = await _is_added(connection, override)
             lanes = await fetch(connection, named("overrides", "unblock_function"), function=override["function_id"])
+            if is_added:
+                which = {"function": override["function_id"], "limit": override["limit_id"]}
+                await fetch(connection, named("overrides", "drop_limit"), **which)
         case "key":
             lanes = await fetch(connection, named("overrides", "unblock_key"), flow_key=override["flow_key_id"])
             await fetch(connection, named("overrides", "lift_key"), flow_key=override["flow_key_id"])
@@ -255,7 +298,7 @@ async def _lift(connection: Any, override: Any, slug: str, actor: Actor) -> list
             lanes = await fetch(connection, named("pause", "unpark"), function=override["function_id"])
         case "retry":
             await fetch(connection, named("overrides", "set_backoff"), function=override["function_id"], backoff=None)
-    if override["kind"] in ("hold", "retry"):
+    if is_added or override["kind"] in ("hold", "retry"):
         await fetch(connection, named("functions", "raise_version"), environment=override["environment_id"])
     detail = {"function": slug, "subject": override["subject"], "setting": override["setting"]}
     await _tell(connection, override["account_id"], override["environment_id"], actor, "override.ended", slug, detail)

@@ -50,17 +50,34 @@ class Leased:
     item: LeasedItem
 
 
+@dataclass(slots=True)
+class Looks:
+    """A worker's looks for work: how many there were, and whether the last one saw gated lanes that were due."""
+
+    count: int = 0
+    had_gated: bool = False
+
+    def kept(self, room: int) -> int:
+        """How much of the room the next look keeps for gated lanes."""
+        turn = self.count % _KEPT_FOR_GATED if self.had_gated else 0
+        self.count += 1
+        return (room + turn) // _KEPT_FOR_GATED
+
+
 async def lease(
-    pool: Pool, worker_id: WorkerId, room: int, hints: Iterable[UUID]
+    pool: Pool, worker_id: WorkerId, room: int, hints: Iterable[UUID], looks: Looks | None = None
 ) -> tuple[list[Leased], datetime | None]:
     """Lease up to `room` due items; `hints` are lanes known to have work whatever their clock says.
 
-    Returns the items and the database's time. A quarter of the room is kept for gated lanes while some are due.
+    Returns the items and the database's time. A quarter of the room is kept for gated lanes while some are due; what does
+    not divide by four is so in one look of four, which the worker counts in `looks`.
     """
     hint_list = list(hints)
-    quota = room - room // _KEPT_FOR_GATED
+    looks = looks or Looks()
+    quota = room - looks.kept(room)
     async with pool.acquire(timeout=10) as connection:
         rows, now, has_gated = await _lease_free(connection, worker_id, quota, hint_list)
+        looks.had_gated = has_gated
         is_more = len(rows) == quota
         if has_gated:
             rows += await _lease_limited(connection, worker_id, room - len(rows), hint_list)
@@ -96,9 +113,10 @@ async def _lease_limited(connection: Any, worker_id: WorkerId, room: int, hints:
             connection,
             named("lease", "limited_lanes"),
             hints=hints,
-            lanes=min(_LANES, room),
+            # However little room there is: lanes that are refused take none of it, and may not stand before others.
+            lanes=_LANES,
             per_lane=_PER_LANE,
-            room=room,
+            room=max(_LANES, room),
         )
         if not found:
             return []
@@ -118,7 +136,11 @@ async def _lease_limited(connection: Any, worker_id: WorkerId, room: int, hints:
             for row in found
             if row["id"] is not None
         ]
-        admission = admit(candidates, states, found[0]["now"])
+        admission = admit(candidates, states, found[0]["now"], room)
+        # Lanes whose turn did not come for want of room stay as they are, and come first next time.
+        passed_by = {c.lane_id for c in candidates} - admission.looked
+        lanes = {lane_id: lane for lane_id, lane in lanes.items() if lane_id not in passed_by}
+        looked_at = {key for lane in lanes.values() for key in lane["flow_key_ids"]}
         lease_ids = {c.item_id: uuid.uuid4() for c in admission.admitted}
         slots = [(key, lease_ids[c.item_id], False) for key, c in admission.call_slots]
         slots += [(key, lease_ids[c.item_id], True) for key, c in admission.run_slots]
@@ -133,8 +155,8 @@ async def _lease_limited(connection: Any, worker_id: WorkerId, room: int, hints:
             slot_leases=[lease_id for _, lease_id, _ in slots],
             slot_whole=[whole for _, _, whole in slots],
             refused=list({r.key_id for r in refused.values() if r is not None}),
-            key_ids=list(states),
-            key_tats=[states[key].tat for key in states],
+            key_ids=list(looked_at),
+            key_tats=[states[key].tat for key in looked_at],
             lane_ids=list(lanes),
             lane_blocked_by=[r.key_id if r else None for r in refused.values()],
             lane_until=[r.at if r else None for r in refused.values()],

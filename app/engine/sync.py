@@ -22,7 +22,7 @@ from app.domain.cron import CronRefused, read_cron
 from app.domain.errors import RegistrationRefused
 from app.domain.expressions import ExpressionRefused, compile_expression
 from app.domain.flow.concurrency import limits_of
-from app.domain.flow.lanes import Flow, flow_of
+from app.domain.flow.lanes import Flow
 from app.domain.ids import AppId, FunctionId, derive_uuid
 from app.domain.limits import PlanLimits, plan_of
 from app.domain.protocol.addresses import normalise_url, same_place
@@ -223,7 +223,9 @@ async def _put_flow(connection: Any, scope: Scope, configs: list[FunctionConfig]
     ids = [function_id_of(scope, c.slug) for c in configs]
     environment = (await fetch(connection, named("functions", "environment"), environment=scope.environment_id))[0]
     plan = plan_of(environment["plan"])
-    limits = [(f, limit) for f, c in zip(ids, configs, strict=True) for limit in limits_of(f, c, plan)]
+    rows = await fetch(connection, named("overrides", "changed_limits"), functions=ids)
+    changed = {row["limit_id"] for row in rows}
+    limits = [(f, limit) for f, c in zip(ids, configs, strict=True) for limit in limits_of(f, c, plan, changed)]
     await fetch(
         connection,
         named("flow", "put_limits"),
@@ -237,7 +239,7 @@ async def _put_flow(connection: Any, scope: Scope, configs: list[FunctionConfig]
         every=[limit.every for _, limit in limits],
     )
     plain = [
-        (scope.account_id, scope.environment_id, f, (flow_of(f, c, c.priority, plan) or Flow(f, ())).plain_lane(scope))
+        (scope.account_id, scope.environment_id, f, Flow(f, limits_of(f, c, plan, changed)).plain_lane(scope))
         for f, c in sorted(zip(ids, configs, strict=True), key=lambda pair: pair[0])
     ]
     keys = sorted({(key.id, f, key) for _, _, f, lane in plain for key in lane.flow_keys}, key=lambda k: k[0])

@@ -82,11 +82,13 @@ async def load_around(connection: Connection, environment_id: EnvironmentId, run
               -- All items of a run stand in one lane.
               select json_agg(json_build_array(f.kind, k.key, k.scope, x.live,
                 case when f.kind <> 'throttle' and (k.cap_until is null or k.cap_until > clock())
-                  then coalesce(k.cap, f.cap) else f.cap end, k.tat, extract(epoch from f.every)) order by f.kind, k.id) as keys
+                  then coalesce(k.cap, o.cap) else o.cap end, k.tat, extract(epoch from o.every)) order by f.kind, k.id) as keys
               from run r join lanes l on l.id = r.lane_id and l.is_gated
               cross join unnest(l.flow_key_ids, l.limit_ids) as u (key_id, limit_id)
               join flow_keys k on k.id = u.key_id join flow_limits f on f.id = u.limit_id
               cross join lateral (select count(*)::int as live from slots s where s.flow_key_id = k.id) x
+              cross join lateral (select case when f.own_until > clock() then f.own_cap else f.cap end as cap,
+                case when f.own_until > clock() then f.own_every else f.every end as every) o
               where r.ended_at is null and not exists (select from slots s where s.flow_key_id = k.id and s.lease_id = r.id)
                 and exists (select from items i where i.run_id = r.id and i.lease_id is null and i.due_at <= clock())
             )

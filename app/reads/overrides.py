@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from app.domain.flow.concurrency import Kind, Limit, named_limits
+from app.domain.flow.concurrency import Kind, Limit, added_limit, named_limits
 from app.domain.ids import FunctionId
 from app.domain.protocol.function_config import FunctionConfig
 from app.domain.scope import Scope
@@ -39,7 +39,7 @@ class Override:
 
 @dataclass(frozen=True, slots=True)
 class LimitLine:
-    """A limit that may be changed. `setting` is what the code says, `expression` its key."""
+    """A limit that may be changed. `setting` is what the code says, `expression` its key; `is_added`: the code has none."""
 
     name: str
     label: str
@@ -47,6 +47,7 @@ class LimitLine:
     expression: str
     is_throttle: bool
     changed: Override | None
+    is_added: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,14 @@ async def overrides_of(connection: Connection, scope: Scope, function_id: Functi
     changed = {limit_id: o for limit_id, o in found if o in live and o.kind == "limit"}
     config = read_config(function["config"])
     limits = named_limits(function_id, config) if config is not None else {}
+    added = added_limit(function_id)
+    first = (
+        []
+        if "concurrency" in limits
+        else [LimitLine("concurrency", "Concurrency", "no limit", "", False, changed.get(added.id), True)]
+    )
     return Overrides(
-        limits=tuple(_line(name, limit, config, changed.get(limit.id)) for name, limit in limits.items()),
+        limits=(*first, *(_line(name, limit, config, changed.get(limit.id)) for name, limit in limits.items())),
         live=live,
         past=tuple(o for _, o in found if o not in live)[:PAST],
         waits=waits_of(config),

@@ -140,7 +140,10 @@ async def vitals_of(connection: Connection, environment_id: EnvironmentId, funct
         function_id,
     )
     limits = await connection.fetch(
-        "select kind, cap, every from flow_limits where environment_id = $1 and function_id = $2 order by kind, cap limit 20",
+        "select f.kind, x.cap, x.every from flow_limits f cross join lateral (select"
+        " case when f.own_until > clock() then f.own_cap else f.cap end as cap,"
+        " case when f.own_until > clock() then f.own_every else f.every end as every) x"
+        " where f.environment_id = $1 and f.function_id = $2 order by f.kind, x.cap limit 20",
         environment_id,
         function_id,
     )

@@ -61,19 +61,28 @@ class Refusal:
 
 @dataclass(slots=True)
 class Admission:
-    """`call_slots` and `run_slots` are (key, candidate); `refused` one refusal per lane; `paced` keys with a new `tat`."""
+    """`call_slots` and `run_slots` are (key, candidate); `refused` one refusal per lane; `paced` keys with a new `tat`.
+
+    `looked` are the lanes that had their turn.
+    """
 
     admitted: list[Candidate] = field(default_factory=list)
     call_slots: list[tuple[UUID, Candidate]] = field(default_factory=list)
     run_slots: list[tuple[UUID, Candidate]] = field(default_factory=list)
     refused: dict[UUID, Refusal] = field(default_factory=dict)
     paced: set[UUID] = field(default_factory=set)
+    looked: set[UUID] = field(default_factory=set)
 
 
-def admit(candidates: Sequence[Candidate], keys: dict[UUID, KeyState], now: datetime) -> Admission:
-    """Admit what there is room for; `keys` is brought up to date."""
+def admit(
+    candidates: Sequence[Candidate], keys: dict[UUID, KeyState], now: datetime, room: int | None = None
+) -> Admission:
+    """Admit what there is room for, at most `room` items; `keys` is brought up to date. The others are not looked at."""
     out = Admission()
     for candidate in candidates:
+        if room is not None and len(out.admitted) >= room:
+            break
+        out.looked.add(candidate.lane_id)
         if not candidate.is_call:
             out.admitted.append(candidate)
         elif candidate.lane_id not in out.refused or _has_its_place(candidate, keys):

@@ -5,7 +5,7 @@ Function scope counts per function; environment and account scope are shared by 
 value, and each of them compares the shared count with its own limit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -22,6 +22,8 @@ from app.domain.settings import Scope as Over
 
 #: The place of a plan's limit among those of calls; settings have the places 0 and 1.
 _PLAN = 9
+#: A limit that limits nothing; what people set on it does, for a time.
+NO_LIMIT: Final = 1_000_000
 _SCOPE_WORDS = {Over.FUNCTION: "function", Over.ENVIRONMENT: "environment", Over.ACCOUNT: "account"}
 
 
@@ -80,15 +82,20 @@ class FlowKey:
     text: str
 
 
-def limits_of(function_id: FunctionId, settings: Limited, plan: PlanLimits | None = None) -> tuple[Limit, ...]:
+def limits_of(
+    function_id: FunctionId, settings: Limited, plan: PlanLimits | None = None, changed: Collection[UUID] = ()
+) -> tuple[Limit, ...]:
     """The limits of a function. Ids follow from function, kind and place, so a changed number is the same limit.
 
-    A plan that limits the calls of an account adds one that all its functions share.
+    A plan that limits the calls of an account adds one that all its functions share. `changed` are the limits that people
+    have changed for now: one of calls may be among them although the code has none.
     """
     found = [
         Limit(_limit_id(function_id, Kind.CALLS, place), Kind.CALLS, rule.limit, rule.scope, rule.key)
         for place, rule in enumerate(settings.concurrency)
     ]
+    if not settings.concurrency and (added := added_limit(function_id)).id in changed:
+        found.append(added)
     if (runs := settings.run_concurrency) is not None:
         found.append(Limit(_limit_id(function_id, Kind.RUNS, 0), Kind.RUNS, runs.limit, runs.scope, runs.key))
     if plan is not None and plan.concurrency is not None:
@@ -118,6 +125,11 @@ def flow_key_of(limit: Limit, scope: Scope, value: str) -> FlowKey:
     }
     key_id = derive_uuid("flow", limit.over, limit.kind, owners[limit.over], key_bytes(value))
     return FlowKey(key_id, limit.id, _SCOPE_WORDS[limit.over], "the plan" if is_plan else shown(value))
+
+
+def added_limit(function_id: FunctionId) -> Limit:
+    """The limit of calls that people may set on a function whose code has none. One that comes with a sync takes its place."""
+    return Limit(_limit_id(function_id, Kind.CALLS, 0), Kind.CALLS, NO_LIMIT)
 
 
 def named_limits(function_id: FunctionId, settings: Limited) -> dict[str, Limit]:

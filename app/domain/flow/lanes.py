@@ -10,9 +10,10 @@ are on that lane from the sync on, so a limit that is added later holds for work
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from app.domain.flow.concurrency import FlowKey, Kind, Limit, Limited, flow_key, limits_of
 from app.domain.flow.keys import key_bytes, shown
@@ -87,10 +88,14 @@ class Flow:
 
 
 def flow_of(
-    function_id: FunctionId, settings: Limited, priority: str | None, plan: PlanLimits | None = None
+    function_id: FunctionId,
+    settings: Limited,
+    priority: str | None,
+    plan: PlanLimits | None = None,
+    changed: Collection[UUID] = (),
 ) -> Flow | None:
-    """The flow of a function; None when nothing holds its items back."""
-    limits = limits_of(function_id, settings, plan)
+    """The flow of a function; None when nothing holds its items back. `changed` as `limits_of` has it."""
+    limits = limits_of(function_id, settings, plan, changed)
     return Flow(function_id, limits, priority) if limits or priority is not None else None
 
 

@@ -39,6 +39,43 @@ with old as materialized (
 )
 select cap, kind from old
 
+-- name: changed_limits
+-- Limits of functions that people have changed for now.
+select o.limit_id from overrides o
+where o.function_id = any(:functions::uuid[]) and o.kind = 'limit' and o.ended_at is null
+
+-- name: config
+-- What the code of a function says now; nothing is held.
+select f.config from functions f where f.environment_id = :environment::uuid and f.id = :function::uuid
+
+-- name: add_limit
+-- A limit of calls for a function whose code has none, with its one key. What waits in its lanes obeys from the next lease on.
+with put as (
+  insert into flow_limits (id, account_id, environment_id, function_id, kind, cap)
+  values (:limit::uuid, :account::uuid, :environment::uuid, :function::uuid, 'calls', :cap::int) on conflict (id) do nothing
+), key as (
+  insert into flow_keys (id, account_id, environment_id, function_id, scope, key)
+  values (:flow_key::uuid, :account::uuid, :environment::uuid, :function::uuid, 'function', :key::text) on conflict (id) do nothing
+), held as materialized (
+  select l.id from lanes l where l.function_id = :function::uuid and not :limit::uuid = any(l.limit_ids)
+  order by l.id for no key update
+)
+update lanes l set flow_key_ids = l.flow_key_ids || :flow_key::uuid, limit_ids = l.limit_ids || :limit::uuid, is_gated = true
+from held h where l.id = h.id
+
+-- name: drop_limit
+-- The end of a limit that only people had set; its lanes are as the code has them.
+with gone as (
+  delete from flow_limits f where f.id = :limit::uuid
+), held as materialized (
+  select l.id from lanes l where l.function_id = :function::uuid and :limit::uuid = any(l.limit_ids) order by l.id for no key update
+)
+update lanes l set limit_ids = array_remove(l.limit_ids, :limit::uuid), flow_key_ids = x.keys, is_gated = l.is_ranked or x.keys <> '{}'
+from held h join lanes o on o.id = h.id cross join lateral (
+  select array(select u.key_id from unnest(o.flow_key_ids, o.limit_ids) with ordinality as u (key_id, limit_id, n)
+               where u.limit_id <> :limit::uuid order by u.n) as keys) x
+where l.id = h.id
+
 -- name: waited_for
 -- Who holds slots of a limit's keys gives them back after the call under way: the next lease counts anew.
 update flow_keys k set waited_since = coalesce(k.waited_since, clock()) where k.id in (

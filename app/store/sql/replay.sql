@@ -9,8 +9,9 @@ where r.account_id = :account::uuid and r.environment_id = :environment::uuid an
 -- name: function
 -- The function as it is now, with the plan its limits are read by; the columns of `of_environment` (functions.sql).
 select f.id, f.app_id, a.name as app_name, a.sdk, f.slug, f.name, f.version, f.url, f.config, f.paused_at, f.held_until, f.own_backoff,
-  a.archived_at, a.synced_at, o.plan
-from functions f join apps a on a.id = f.app_id join accounts o on o.id = f.account_id
+  a.archived_at, a.synced_at,
+  array(select o.limit_id from overrides o where o.function_id = f.id and o.kind = 'limit' and o.ended_at is null) as changed_limits, n.plan
+from functions f join apps a on a.id = f.app_id join accounts n on n.id = f.account_id
 where f.account_id = :account::uuid and f.environment_id = :environment::uuid and f.id = :function::uuid
 
 -- name: steps

@@ -147,7 +147,7 @@ def _what(text: str, lines: Mapping[str, LimitLine]) -> tuple[str, LimitLine | N
     kind, _, name = text.partition(":")
     if kind in ("hold", "retry") and not name:
         return kind, None
-    if kind in ("limit", "key") and name in lines:
+    if name in lines and (kind == "limit" or (kind == "key" and not lines[name].is_added)):
         return kind, lines[name]
     raise NotFoundException
 

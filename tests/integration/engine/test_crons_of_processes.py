@@ -18,7 +18,7 @@ from tests.integration.engine.world import World
 
 IS_FULL = os.environ.get("STEPWELL_TEST_SIZE") == "full"
 #: Seconds of the database in one of ours; kills, and answers between them.
-SPEED, KILLS, BETWEEN = (20, 20, 6) if IS_FULL else (120, 2, 5)
+SPEED, KILLS, BETWEEN = (20, 20, 6) if IS_FULL else (120, 1, 5)
 MINUTE = timedelta(minutes=1)
 #: Crons by the number of minutes between two due times, counted from midnight of UTC.
 CRONS = {"* * * * *": 1, "*/2 * * * *": 2, "TZ=Asia/Kolkata */3 * * * *": 3, "*/5 * * * *": 5}

@@ -18,6 +18,7 @@ from tests.integration.engine.world import Call, Gate, World, failure, in_turn, 
 
 ANN = Who(Actor("ann@example.com"), "too many")
 HOUR = timedelta(hours=1)
+_LANES = "select (id, flow_key_ids, limit_ids, is_gated, is_ranked)::text from lanes"
 
 
 def fn(world: World, slug: str = "order") -> FunctionId:
@@ -101,6 +102,80 @@ async def test_a_sync_does_not_undo_a_change_and_a_limit_of_the_code_is_kept_bes
 
 async def _reason(world: World, run_id: RunId, kind: str) -> dict[str, Any] | None:
     return next((r for r in await why(world, run_id) if r["kind"] == kind), None)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {},
+        {"priority": {"run": "1"}},
+        {"throttle": {"limit": 1000, "period": "1s", "burst": 9}},
+        {"concurrency": {"fn": [{"limit": 9}]}},
+    ],
+)
+async def test_a_function_without_a_limit_of_calls_gets_one_for_a_time(world: World, rule: dict[str, Any]) -> None:
+    gate = Gate()
+    await world.function("order", gate, **rule)
+    engine = await world.engine(starts=False)
+    before = set(await world.column(_LANES))
+    await world.send_many([("order/sent", {"n": n}) for n in range(2)])
+    await engine.react.round(0)
+    done = await overrides.change_limit(world.pool, world.mine, fn(world), "concurrency", LimitChange(1), HOUR, ANN)
+    await engine.start()
+    held = [await gate.next()]
+    await world.send_many([("order/sent", {"n": n}) for n in range(2, 4)])
+    await world.until(lambda: world.value("select count(*) = 4 from items"))
+    (last,) = await world.column("select run_id from items where lease_id is null order by due_at desc limit 1")
+    # A sync neither undoes it nor is undone by it.
+    await world.function("order", gate, retries=1, **rule)
+    found = await world.until(lambda: _reason(world, RunId(last), "concurrency"))
+    assert (found["limit"], found["is_changed_by_people"]) == (1, True)
+    held[0][1].set_result(result())
+    held.append(await gate.next())
+    taken = "select count(*) from slots s join lanes l on s.flow_key_id = any(l.flow_key_ids) where l.key = '' and s.lease_id <> s.run_id"
+    assert (gate.waiting, await world.value(taken)) == (0, 1)
+    ended = await overrides.end(world.pool, world.mine, fn(world), done.id, ANN)
+    assert ended is not None
+    engine.wake(list(ended.lanes))
+    held += [await gate.next(), await gate.next()]
+    for _, answer in held[1:]:
+        answer.set_result(result())
+    await finish(world, 4)
+    assert await world.value("select count(*) from flow_limits where kind = 'calls'") == 0
+    assert before <= set(await world.column(_LANES))
+    assert [action for action, *_ in await told(world)] == ["override.set", "override.ended"]
+
+
+async def test_a_limit_that_only_people_had_set_is_over_in_time_and_gone_with_the_keeper(world: World) -> None:
+    gate = Gate()
+    await world.function("order", gate)
+    await overrides.change_limit(world.pool, world.mine, fn(world), "concurrency", LimitChange(0), HOUR, ANN)
+    engine = await world.engine()
+    run_id = await world.begin("order")
+    found = await world.until(lambda: _reason(world, run_id, "concurrency"))
+    assert (found["limit"], gate.waiting) == (0, 0)
+    # Its time is up, and no keeper has come yet.
+    await world.owner.execute("update flow_limits set own_until = clock()")
+    await world.owner.execute("update lanes set next_due = clock(), blocked_until = null where is_gated")
+    engine.wake()
+    (await gate.next())[1].set_result(result())
+    await world.ended(run_id)
+    await world.owner.execute("update overrides set until = clock()")
+    await engine.keep_once()
+    assert await world.value("select count(*) from flow_limits") == 0
+    assert await world.value("select count(*) from lanes where is_gated") == 0
+    again = await world.begin("order")
+    (await gate.next())[1].set_result(result())
+    await world.ended(again)
+
+
+async def test_a_limit_that_comes_with_a_sync_takes_the_place_of_one_that_people_had_set(world: World) -> None:
+    await world.function("order", in_turn())
+    done = await overrides.change_limit(world.pool, world.mine, fn(world), "concurrency", LimitChange(2), HOUR, ANN)
+    await world.function("order", in_turn(), concurrency=7)
+    assert [tuple(row) for row in await world.rows("select cap, own_cap from flow_limits")] == [(7, 2)]
+    assert await overrides.end(world.pool, world.mine, fn(world), done.id, ANN)
+    assert [tuple(row) for row in await world.rows("select cap, own_cap from flow_limits")] == [(7, None)]
 
 
 async def test_a_lowered_limit_is_obeyed_by_runs_under_way(world: World) -> None:
@@ -274,6 +349,7 @@ async def test_a_change_that_cannot_be_made_is_refused_and_leaves_nothing(
     world: World, name: str, change: LimitChange, last: timedelta, code: str
 ) -> None:
     await world.function("order", in_turn(), concurrency=5, throttle={"limit": 1, "period": "1h"})
+    await world.function("free", in_turn())
     with pytest.raises(OverrideRefused) as caught:
         await overrides.change_limit(world.pool, world.mine, fn(world), name, change, last, ANN)
     assert caught.value.code == code

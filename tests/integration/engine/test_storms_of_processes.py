@@ -18,8 +18,8 @@ from tests.integration.engine.workers import Workers
 from tests.integration.engine.world import World, result
 
 IS_FULL = os.environ.get("STEPWELL_TEST_SIZE") == "full"
-EVENTS, KEYS, PROCESSES = (10_000, 100, 3) if IS_FULL else (300, 10, 2)
-MOST = 25
+EVENTS, KEYS, PROCESSES = (10_000, 100, 3) if IS_FULL else (200, 10, 1)
+MOST, SENT = 25, 50
 
 
 @pytest.mark.timeout(900)
@@ -40,15 +40,15 @@ async def test_each_event_is_in_one_batch_and_the_newest_of_each_key_wins_though
     try:
         for _ in range(PROCESSES):
             workers.start()
-        deaths = [EVENTS // 3, EVENTS * 2 // 3]
-        for start in range(0, EVENTS, 50):
+        deaths = [EVENTS // 4, EVENTS // 2]
+        for start in range(0, EVENTS, SENT):
             events = [
                 NewEvent("storm/sent", json.dumps({"k": k, "ts": ts}).encode(), ts)
-                for ts, k in zip(stamps[start : start + 50], keys[start : start + 50], strict=True)
+                for ts, k in zip(stamps[start : start + SENT], keys[start : start + SENT], strict=True)
             ]
             await world.ingest.add(world.mine, events, body=repr(start).encode())
             # Killed in the midst of it: some of what was sent is not reacted to yet.
-            await world.until(lambda: world.value("select count(*) < 150 from inbox"))
+            await world.until(lambda: world.value("select count(*) < 3 * $1::int from inbox", SENT))
             if deaths and start >= deaths[0]:
                 deaths.pop(0)
                 workers.kill()

@@ -12,3 +12,8 @@ def over(q: Query) -> list[Row]:
 def unblock_lately(q: Query) -> list[Row]:
     """No change by people has ended lately."""
     return []
+
+
+def changed_limits(q: Query) -> list[Row]:
+    """No limit is changed by people."""
+    return []

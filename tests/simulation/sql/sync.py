@@ -31,6 +31,7 @@ def put_functions(q: Query) -> list[Row]:
             "archived_at": None,
             "held_until": None,
             "own_backoff": None,
+            "changed_limits": [],
             "backoff": None,
             "is_removed": False,
         }

@@ -119,3 +119,19 @@ async def test_what_is_no_change_is_not_found_and_viewers_only_look(ada: Any, ow
     await make_role(owner, ada.made, "viewer")
     assert (await ada.post(f"{PAGE}/overrides", what="hold", expires_in="1h")).status_code == 403
     assert "/overrides/new" not in (await ada.get(f"{PAGE}/config")).text
+
+
+async def test_a_function_without_a_limit_gets_one_on_its_page(ada: Any, owner: Any) -> None:
+    function = await store_function(owner, ada.tenant, "charge")
+    page = await ada.get(f"{PAGE}/config")
+    assert "Concurrency no limit" in text_of(page)
+    assert "what=limit:concurrency" in page.text
+    assert "what=key:concurrency" not in page.text
+    assert "The code sets none: this one is over all calls of the function." in text_of(await ada.get(f"{PAGE}/overrides/new?what=limit:concurrency"))
+    assert (await ada.get(f"{PAGE}/overrides/new?what=key:concurrency")).status_code == 404
+    answer = await ada.post(f"{PAGE}/overrides", what="limit:concurrency", allowed="2", expires_in="4h")
+    assert answer.status_code == 303
+    assert "no limit in the code" in text_of(await ada.get(f"{PAGE}/config"))
+    (override,) = await owner.fetch("select id from overrides where function_id = $1", function.id)
+    assert (await ada.post(f"{PAGE}/overrides/{override['id']}/end")).status_code == 303
+    assert await owner.fetchval("select count(*) from flow_limits where function_id = $1", function.id) == 0

@@ -35,6 +35,15 @@ def test_a_refused_item_takes_no_slot_of_its_other_keys() -> None:
     assert keys[A].live == 0
 
 
+def test_refused_items_take_no_room_and_who_comes_after_the_room_is_gone_is_not_looked_at() -> None:
+    full, free = Gate(A, Kind.CALLS, 1), Gate(B, Kind.CALLS, 5)
+    keys = {A: KeyState(live=1), B: KeyState()}
+    out = admit([item(1, full), item(2, free, lane=2), item(3, free, lane=3)], keys, NOW, room=1)
+    assert [c.item_id.int for c in out.admitted] == [102]
+    assert [lane.int for lane in sorted(out.looked)] == [1, 2]
+    assert (keys[A].live, keys[B].live) == (1, 1)
+
+
 def test_timers_pass_a_full_key() -> None:
     keys = {A: KeyState(live=1)}
     gate = Gate(A, Kind.CALLS, 1)
