@@ -41,6 +41,13 @@ class NameMismatch(Refused):
         super().__init__("name_mismatch")
 
 
+class PlanActive(Refused):
+    """The organization has a paid plan. Cancel it under Billing first, so that nobody goes on paying."""
+
+    def __init__(self) -> None:
+        super().__init__("plan_active")
+
+
 class TooLate(Refused):
     """The organization is being erased; it cannot be kept any more."""
 
@@ -79,10 +86,12 @@ async def delete_account(
     """Ask for the end of an organization; asked again, it changes nothing. The caller commits. Needs the engine role.
 
     `name` is what it is called, `typed` what the owner wrote to confirm it. All owners are told by mail.
-    Raises `NameMismatch`.
+    Raises `NameMismatch`, `PlanActive`.
     """
     if " ".join(typed.split()) != name:
         raise NameMismatch
+    if await endings.has_subscription(conn, account_id):
+        raise PlanActive
     if not await endings.begin_ending(conn, account_id, grace=GRACE):
         return
     days = GRACE.days

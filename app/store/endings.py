@@ -29,6 +29,17 @@ async def find_ending(conn: Connection, account_id: AccountId) -> Ending | None:
     return row and Ending(*row)
 
 
+async def has_subscription(conn: Connection, account_id: AccountId) -> bool:
+    """Whether somebody goes on paying for the account: a subscription that is not over and has no end."""
+    return bool(
+        await conn.fetchval(
+            "select exists (select from billing_accounts where account_id = $1 and cancels_at is null and"
+            " status not in ('none', 'canceled', 'incomplete_expired'))",
+            account_id,
+        )
+    )
+
+
 async def begin_ending(conn: Connection, account_id: AccountId, *, grace: timedelta) -> bool:
     """Set when an account is erased, and archive its environments; false when that is so already. Locks the account."""
     if not await conn.fetchval(

@@ -59,6 +59,7 @@ STATUSES: dict[str, int] = {
     "stale_dispatch": 409,
     "name_taken": 409,
     "owner_needed": 409,
+    "plan_active": 409,
     "nothing_failed": 409,
     "not_started": 409,
     "run_not_ended": 409,

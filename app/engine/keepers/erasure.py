@@ -4,7 +4,8 @@
     the rest  every table that names an account, found in the catalogue, so that a new table cannot be forgotten
     the end   when a whole pass has found nothing, and another a minute later: people, environments, the account itself
 
-Kept: the audit log. Whatever a worker still had in its hands finds its run gone, as if somebody else had been first; what
+Kept: the audit log, and invoices, as bookkeeping demands. What is paid for is not erased before the subscription is over.
+Whatever a worker still had in its hands finds its run gone, as if somebody else had been first; what
 it wrote a moment too late is found by the next pass.
 """
 
@@ -36,11 +37,13 @@ _OF_RUNS = ("items", "pauses", "slots", "steps", "history", "run_events", "defer
 #: is left without it.
 _BY_RUN_ONLY = ("steps", "history")
 #: Kept for good, and what goes last, together.
-_KEPT, _LAST = ("audit_log",), ("memberships", "sessions", "invitations", "environments")
+_KEPT, _LAST = ("audit_log", "billing_invoices"), ("memberships", "sessions", "invitations", "environments")
 
+_DUE = """a.erases_at <= clock() and not exists (select from billing_accounts b where b.account_id = a.id
+  and b.status not in ('none', 'canceled', 'incomplete_expired'))"""
 _TABLES = """
 select c.oid::regclass::text as name,
-  exists (select from pg_attribute e where e.attrelid = c.oid and e.attname = 'environment_id' and not e.attisdropped) as in_environment
+  exists (select from pg_attribute e where e.attrelid = c.oid and e.attname = 'environment_id' and e.attnotnull and not e.attisdropped) as in_environment
 from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'account_id' and not a.attisdropped
 where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace and not c.relname = any($1::text[])
   and not exists (select from pg_inherits i join pg_class p on p.oid = i.inhparent where i.inhrelid = c.oid and p.relname = any($2::text[]))
@@ -51,7 +54,7 @@ order by c.relname
 async def run_once(pool: Pool, *, quiet: timedelta = QUIET, spend_s: float = SPEND_S) -> int:
     """Erase for a while; returns how many rows went. One keeper at a time; while another is at it, nothing happens."""
     async with pool.acquire(timeout=10) as connection:
-        if not await connection.fetchval("select exists (select from accounts where erases_at <= clock())"):
+        if not await connection.fetchval(f"select exists (select from accounts a where {_DUE})"):
             return 0
         if not await connection.fetchval("select pg_try_advisory_lock($1)", _LOCK):
             return 0
@@ -65,9 +68,7 @@ async def run_once(pool: Pool, *, quiet: timedelta = QUIET, spend_s: float = SPE
 
 async def _all(connection: Connection, quiet: timedelta, until: float) -> int:
     gone = 0
-    ending = await connection.fetch(
-        "select id from accounts where erases_at <= clock() order by erases_at, id limit 100"
-    )
+    ending = await connection.fetch(f"select a.id from accounts a where {_DUE} order by a.erases_at, a.id limit 100")
     for row in ending:
         if time.monotonic() > until:
             break
@@ -82,8 +83,8 @@ async def _all(connection: Connection, quiet: timedelta, until: float) -> int:
 async def _erase(connection: Connection, account: UUID, quiet: timedelta, until: float) -> int:
     # From here on it cannot be kept any more; whoever kept it a moment ago was first.
     begun = await connection.fetchrow(
-        "update accounts set erasing_since = coalesce(erasing_since, clock()) where id = $1 and erases_at <= clock()"
-        " returning erasing_since",
+        "update accounts a set erasing_since = coalesce(a.erasing_since, clock())"
+        f" where a.id = $1 and (a.erasing_since is not null or {_DUE}) returning a.erasing_since",
         account,
     )
     if begun is None:

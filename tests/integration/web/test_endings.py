@@ -130,6 +130,25 @@ async def test_the_end_of_an_organization_takes_its_name_its_owner_and_the_passw
     assert await engine_pool.fetchval("select erases_at from accounts where id = $1", scope_of(made).account_id) is None
 
 
+async def test_a_paid_plan_is_cancelled_before_its_organization_is_deleted(
+    client: Client, database: str, engine_pool: Pool
+) -> None:
+    made = await new_tenant(database)
+    token = await log_in(client, made)
+    await engine_pool.execute(
+        "insert into billing_accounts (account_id, status) values ($1, 'active')"
+        " on conflict (account_id) do update set status = 'active'",
+        scope_of(made).account_id,
+    )
+    refused = await end(client, made, token)
+    assert (refused.status_code, "Cancel it under Billing first" in refused.text) == (422, True)
+    await engine_pool.execute(
+        "update billing_accounts set cancels_at = clock() + interval '9 days' where account_id = $1",
+        scope_of(made).account_id,
+    )
+    assert (await end(client, made, token)).status_code == 303
+
+
 async def test_an_organization_stands_still_at_once_and_can_be_kept(
     client: Client, database: str, engine_pool: Pool
 ) -> None:
