@@ -239,15 +239,14 @@ def _asker(settings: Settings) -> Asker | None:
     """The door to login providers, where there are any: what it loads takes 7 MB and half a second."""
     if not settings.login_providers:
         return None
-    from app.adapters.oauth import OAuth
+    from app.adapters.oauth import door_to
 
-    gate = gate_around(
+    return door_to(
+        settings.login_providers,
         listens_at=(settings.host, settings.port),
         services=(settings.database_url, settings.redis_url, settings.base_url),
-        # Operators choose providers, and may have one in their own network.
-        allow_private=not settings.hosted,
+        is_hosted=settings.hosted,
     )
-    return OAuth(settings.login_providers, Outgoing(gate))
 
 
 def _stripe(settings: Settings) -> Payments | None:

@@ -10,7 +10,7 @@ from app.adapters.sealing import Sealer
 from app.domain.errors import Refused
 from app.domain.ids import AccountId, EnvironmentId
 from app.domain.scope import Scope
-from app.store import accounts, audit
+from app.store import accounts, audit, endings
 from app.store.audit import Actor
 from app.store.db import Connection
 
@@ -31,6 +31,13 @@ class NameInvalid(Refused):
 
     def __init__(self) -> None:
         super().__init__("name_invalid")
+
+
+class AccountEnding(Refused):
+    """The organization is about to be deleted. An owner can keep it under Settings, Organization."""
+
+    def __init__(self) -> None:
+        super().__init__("account_ending")
 
 
 class EnvironmentNeeded(Refused):
@@ -69,7 +76,12 @@ async def create_account(
 async def create_environment(
     conn: Connection, sealer: Sealer, account_id: AccountId, actor: Actor, *, name: str, kind: str = "custom"
 ) -> NewEnvironment:
-    """Make an environment with an event key and a current signing key. Raises `NameTaken`. The caller commits."""
+    """Make an environment with an event key and a current signing key. The caller commits.
+
+    Raises `NameTaken`, `AccountEnding`.
+    """
+    if await endings.find_ending(conn, account_id) is not None:
+        raise AccountEnding
     scope = Scope(account_id, EnvironmentId(uuid4()))
     slug = slug_of(name)
     if not await accounts.insert_environment(conn, scope, name=checked_name(name), slug=slug, kind=kind):
@@ -90,7 +102,9 @@ async def archive_environment(conn: Connection, environment: accounts.Environmen
 
 
 async def unarchive_environment(conn: Connection, environment: accounts.Environment, actor: Actor) -> None:
-    """Use an archived environment again, with the keys it had."""
+    """Use an archived environment again, with the keys it had. Raises `AccountEnding`."""
+    if await endings.find_ending(conn, environment.account_id) is not None:
+        raise AccountEnding
     await _set_archived(conn, environment, actor, is_archived=False)
 
 

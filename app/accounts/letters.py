@@ -80,6 +80,29 @@ def method_changed(to: str, base_url: str, provider: str, *, is_new: bool) -> Le
     )
 
 
+def account_deleted(to: str, base_url: str) -> Letter:
+    """The last mail to somebody who left."""
+    return _letter(
+        to,
+        base_url,
+        "Your account is deleted",
+        "Your account was deleted just now, as you asked, with your sessions and sign-in methods.\n\n"
+        "If it was not you, tell the owners of your organization at once.",
+    )
+
+
+def organization_ending(to: str, base_url: str, *, organization: str, actor: str, days: int) -> Letter:
+    """To every owner: there is still time to keep it."""
+    return _letter(
+        to,
+        base_url,
+        "An organization of yours is about to be deleted",
+        f"{actor} has asked for the organization {tame(organization)} to be deleted. Its keys are refused from now on, and "
+        f"in {days} days everything in it is erased.\n\nUntil then any owner can keep it here:\n\n"
+        f"{base_url}/settings/organization",
+    )
+
+
 def tame(name: str) -> str:
     """A name of an organization in a mail: dots inside words and everything odd become blanks, so no link remains."""
     return " ".join(_ODD.sub(" ", name).split())[:80] or "a team"

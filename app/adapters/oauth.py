@@ -26,6 +26,8 @@ from joserfc import jwk, jwt
 from joserfc.errors import InvalidKeyIdError, JoseError
 
 from app.adapters.http import Caller, CallFailed
+from app.adapters.outgoing import Outgoing
+from app.domain.addresses import gate_around
 from app.domain.providers import (
     GITHUB,
     AnswerRefused,
@@ -305,6 +307,18 @@ class OAuth:
             trust_env=False,
             follow_redirects=False,
         )
+
+
+def door_to(
+    providers: tuple[Provider, ...], *, listens_at: tuple[str, int], services: tuple[str, ...], is_hosted: bool
+) -> OAuth:
+    """The door of a process that listens at (host, port) and uses these services by URL: no provider leads to them.
+
+    Operators choose providers, and may have one in their own network; the hosted service has none of that.
+    """
+    return OAuth(
+        providers, Outgoing(gate_around(listens_at=listens_at, services=services, allow_private=not is_hosted))
+    )
 
 
 class _Gated(httpx2.AsyncBaseTransport):

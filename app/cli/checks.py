@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from app.cli.house import answers
 from app.config import Settings, unknown
+from app.domain.errors import StepwellError
 from app.supervise.state import State, is_free
 
 OLDEST_POSTGRES = 160_000
@@ -105,6 +106,31 @@ def check_redis(url: str) -> Finding:
         said = answer.split(b"\r\n")[0].decode("utf-8", "replace")[:100]
         return Finding("redis", Verdict.WARNING, f"answers {said!r}", "Check the password in REDIS_URL.")
     return Finding("redis", Verdict.OK, "answers")
+
+
+async def check_providers(settings: Settings) -> list[Finding]:
+    """Ask each login provider for its discovery document. One that is down delays nobody with a password."""
+    if not settings.login_providers:
+        return []
+    oauth = importlib.import_module("app.adapters.oauth")
+    door = oauth.door_to(
+        settings.login_providers,
+        listens_at=(settings.host, settings.port),
+        services=(settings.database_url, settings.redis_url, settings.base_url),
+        is_hosted=settings.hosted,
+    )
+    findings = []
+    for provider in settings.login_providers:
+        check, back = f"login {provider.key}", f"{settings.base_url}/login/{provider.key}/callback"
+        try:
+            await door.departure(provider, back)
+        except StepwellError as error:
+            advice = "Compare STEPWELL_LOGIN_PROVIDERS with the provider's discovery document (docs/login.md)."
+            findings.append(Finding(check, Verdict.WARNING, str(error), advice))
+        else:
+            findings.append(Finding(check, Verdict.OK, f"its redirect address must be {back}"))
+    await door.close()
+    return findings
 
 
 def _ping(url: str) -> bytes:

@@ -15,6 +15,7 @@ from app.cli.checks import (
     check_data_folder,
     check_database,
     check_port,
+    check_providers,
     check_redis,
     check_secret_key,
     check_settings,
@@ -73,6 +74,7 @@ async def examine() -> list[Finding]:
     elif database_url:
         advice = "Set REDIS_URL; without Redis everything takes seconds longer."
         findings.append(Finding("redis", Verdict.WARNING, "REDIS_URL is not set", advice))
+    findings.extend(await check_providers(settings))
     return findings
 
 

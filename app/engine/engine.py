@@ -38,7 +38,7 @@ from app.engine.clock import DatabaseClock
 from app.engine.dispatch import Dispatch
 from app.engine.execute import Execute
 from app.engine.gateway import Gateway
-from app.engine.keepers import branches, cron, merge, orders, recheck, rescue, retention, tidy
+from app.engine.keepers import branches, cron, erasure, merge, orders, recheck, rescue, retention, tidy
 from app.engine.keepers.sweep import Sweep, free_orphans
 from app.engine.overrides import end_due
 from app.engine.queue import Looks, lease
@@ -505,6 +505,7 @@ class Engine:
                 await retention.run_once(self.cold_pool, retention.keeps_of(s.retention))
                 await tidy.run_once(self.cold_pool)
                 await branches.run_once(self.cold_pool)
+                await erasure.run_once(self.cold_pool)
             except UNREACHABLE as error:
                 log.warning("housekeeping waits for the database", extra={"error": repr(error)})
             except asyncio.CancelledError:

@@ -4,7 +4,7 @@ import inspect
 import re
 from pathlib import Path
 
-from app.accounts import members, providers
+from app.accounts import members, provider_refusals
 from app.adapters import oauth
 from app.config import KNOWN
 from app.domain.providers import ProviderDown
@@ -27,7 +27,7 @@ def test_decision_records_are_numbered_without_gaps_and_say_what_holds_them() ->
 def test_every_code_of_a_login_through_a_provider_is_documented() -> None:
     text = (DOCS / "login.md").read_text(encoding="utf-8")
     told = {
-        *re.findall(r'super\(\).__init__\("(\w+)"', inspect.getsource(providers)),
+        *re.findall(r'super\(\).__init__\("(\w+)"', inspect.getsource(provider_refusals)),
         *re.findall(r'(?:_refuse|AnswerRefused)\(\s*"(\w+)"', inspect.getsource(oauth)),
         ProviderDown().code,
         members.InvitationOver().code,

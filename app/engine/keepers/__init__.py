@@ -6,6 +6,7 @@ recheck  waits whose second look is still owed
 orders   many runs to be cancelled
 retention  what is past its time, row by row and day by day; partitions of the days to come
 cron     what time sets off: debounces, batches, crons
+erasure  organizations whose end has come
 tidy     lanes, keys and gates of key values out of use
 merge    minute counters that connections wrote side by side
 

@@ -15,7 +15,8 @@ from litestar.response import Redirect, Template
 
 from app.accounts import providers
 from app.accounts.environments import NameInvalid
-from app.accounts.providers import Connected, In, JourneyOver, NameWanted, Returned, Visitor
+from app.accounts.provider_refusals import JourneyOver
+from app.accounts.providers import Connected, In, NameWanted, Returned, Visitor
 from app.domain.errors import Outside, Refused
 from app.domain.providers import Provider
 from app.store.identities import Purpose

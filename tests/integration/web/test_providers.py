@@ -1,5 +1,6 @@
 """Login through providers in a browser's eyes: who gets in, who does not, and by which code they are told."""
 
+import asyncio
 import json
 import re
 import time
@@ -14,6 +15,7 @@ from joserfc import jwk
 
 from app.accounts import providers
 from app.adapters import oauth
+from app.cli.checks import Verdict, check_providers
 from app.store import identities
 from app.store.db import Pool, open_engine_pool
 from tests.integration.accounts.world import Tenant, new_tenant
@@ -503,6 +505,12 @@ async def test_the_door_closes_while_somebody_thinks_of_a_name(
     assert (late.status_code, code_of(late)) == (409, "account_exists")
 
 
+async def test_of_two_forms_sent_at_once_one_makes_the_account(client: Client, rogue: Rogue) -> None:
+    asked = (await through(client, rogue)).headers["location"]
+    answers = await asyncio.gather(*(client.post(asked, data={"organization": "Twice"}) for _ in range(3)))
+    assert sorted(answer.status_code for answer in answers) == [303, 410, 410]
+
+
 async def test_github_gives_its_number_and_a_confirmed_address(client: Client, rogue: Rogue) -> None:
     word = uuid4().hex[:10]
     rogue.person = {"id": int(uuid4()) % 10**9, "login": "ada", "name": "Ada", "email": "public@example.com"}
@@ -533,6 +541,19 @@ async def test_without_providers_nothing_shows_and_nothing_answers(database: str
         assert (await client.get("/login/acme/callback")).status_code == 404
         await log_in(client, await new_tenant(database))
         assert "Sign-in methods" not in (await client.get("/settings/security")).text
+
+
+async def test_doctor_says_which_provider_is_wrong_and_what_address_it_must_know(rogue: Rogue, database: str) -> None:
+    settings = settings_for(database, STEPWELL_LOGIN_PROVIDERS=providers_at(rogue))
+    openid, github = await check_providers(settings)
+    assert (openid.verdict, github.verdict) == (Verdict.OK, Verdict.OK)
+    assert "http://127.0.0.1:8288/login/acme/callback" in openid.found
+    rogue.metadata = {"issuer": "https://accounts.google.com"}
+    wrong, _ = await check_providers(settings)
+    assert (wrong.verdict, "another issuer" in wrong.found) == (Verdict.WARNING, True)
+    rogue.broken = {"/.well-known/openid-configuration": (500, b"")}
+    down, _ = await check_providers(settings)
+    assert (down.verdict, "does not answer" in down.found) == (Verdict.WARNING, True)
 
 
 async def test_too_many_journeys_from_one_network_have_to_wait(

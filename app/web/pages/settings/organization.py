@@ -7,13 +7,16 @@ from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.response import Redirect, Template
 
+from app.accounts import endings
 from app.accounts.environments import checked_name
 from app.domain.errors import Refused
 from app.store import accounts, audit
+from app.store import endings as ending_rows
 from app.store.db import tenant
 from app.web.forms import LARGEST_FORM, Fields
-from app.web.guards import Principal, network_of, require_role
-from app.web.pages.settings.desk import around, not_in_dev, page
+from app.web.guards import Principal, network_of, require_role, session_id_of
+from app.web.letterbox import nudge_post
+from app.web.pages.settings.desk import around, not_in_dev, page, wrong_password
 from app.web.site import Site
 
 AnyRequest = Request[Any, Any, State]
@@ -42,6 +45,42 @@ async def rename(request: AnyRequest, principal: Who, site: Here) -> Response[An
     return Redirect("/settings/organization?done=renamed", status_code=303)
 
 
+@post("/organization/delete", guards=[not_in_dev, require_role("owner")], request_max_body_size=LARGEST_FORM)
+async def delete(request: AnyRequest, principal: Who, site: Here) -> Response[Any]:
+    """Ask for its end; takes its name, typed, and the password."""
+    form = await Fields.of(request)
+    given = form.secret("password")
+    if sentence := await wrong_password(site, principal, given, session_id=session_id_of(request)):
+        return await _render(request, principal, site, errors={"delete": sentence})
+    try:
+        async with site.ingest.acquire(timeout=2) as conn, conn.transaction():
+            await endings.delete_account(
+                conn,
+                site.sealer,
+                principal.account_id,
+                principal.actor(network_of(request)),
+                name=principal.account_name,
+                typed=form.text("typed"),
+                base_url=site.base_url,
+                sends_mail=site.sends_mail,
+            )
+    except Refused as refused:
+        return await _render(request, principal, site, errors={"delete": refused.message})
+    nudge_post(site)
+    return Redirect("/settings/organization?done=ending", status_code=303)
+
+
+@post("/organization/keep", guards=[not_in_dev, require_role("owner")], request_max_body_size=LARGEST_FORM)
+async def keep(request: AnyRequest, principal: Who, site: Here) -> Response[Any]:
+    """Keep it after all."""
+    try:
+        async with site.ingest.acquire(timeout=2) as conn, conn.transaction():
+            await endings.keep_account(conn, principal.account_id, principal.actor(network_of(request)))
+    except Refused as refused:
+        return await _render(request, principal, site, errors={"delete": refused.message})
+    return Redirect("/settings/organization?done=kept", status_code=303)
+
+
 async def _render(
     request: AnyRequest,
     principal: Principal,
@@ -53,13 +92,18 @@ async def _render(
     async with tenant(site.pages, principal.account_id, principal.user_id) as conn:
         context = await around(conn, request, principal, "organization")
         mine = await accounts.list_memberships(conn, principal.user_id)
+        person = await accounts.find_person(conn, principal.user_id)
+        ending = await ending_rows.find_ending(conn, principal.account_id)
     slug = next((m.account_slug for m in mine if m.account_id == principal.account_id), "")
     context |= {
         "name": principal.account_name if name is None else name,
         "slug": slug,
+        "has_password": person.password_hash is not None,
+        "ending": ending,
+        "grace_days": endings.GRACE.days,
         "errors": errors or {},
     }
     return page("organization", context)
 
 
-HANDLERS = (show_organization, rename)
+HANDLERS = (show_organization, rename, delete, keep)

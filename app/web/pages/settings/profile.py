@@ -11,14 +11,16 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 from litestar.response import Redirect, Template
 
-from app.accounts import login
+from app.accounts import endings, login
+from app.domain.errors import Refused
 from app.store import accounts, audit
 from app.store.accounts import Person
 from app.store.db import tenant
 from app.web.cookies import preference_cookies, session_cookie
 from app.web.forms import LARGEST_FORM, Fields
 from app.web.guards import NotFound, Principal, network_of, session_id_of
-from app.web.pages.settings.desk import around, not_in_dev, page
+from app.web.letterbox import nudge_post
+from app.web.pages.settings.desk import around, not_in_dev, page, wrong_password
 from app.web.site import Site
 
 AnyRequest = Request[Any, Any, State]
@@ -58,6 +60,27 @@ async def save_profile(request: AnyRequest, principal: Who, site: Here) -> Respo
     return Redirect("/settings/profile?done=saved", status_code=303, cookies=cookies)
 
 
+@post("/profile/delete", guards=[not_in_dev], request_max_body_size=LARGEST_FORM)
+async def delete_person(request: AnyRequest, principal: Who, site: Here) -> Response[Any]:
+    """Delete one's own account, for good and at once; takes the password, or a fresh login where there is none."""
+    given = (await Fields.of(request)).secret("password")
+    if sentence := await wrong_password(site, principal, given, session_id=session_id_of(request)):
+        return await _render(request, principal, site, errors={"delete": sentence})
+    try:
+        async with site.ingest.acquire(timeout=2) as conn, conn.transaction():
+            await endings.delete_person(
+                conn,
+                site.sealer,
+                principal.actor(network_of(request)),
+                base_url=site.base_url,
+                sends_mail=site.sends_mail,
+            )
+    except Refused as refused:
+        return await _render(request, principal, site, errors={"delete": refused.message})
+    nudge_post(site)
+    return Redirect("/login?done=deleted", status_code=303, cookies=[session_cookie(site, "", max_age=0)])
+
+
 @post("/organizations/{org:str}/open", guards=[not_in_dev], request_max_body_size=LARGEST_FORM)
 async def open_organization(request: AnyRequest, org: FromPath[str], principal: Who, site: Here) -> Redirect:
     """Look at another of one's organizations, under a new session id."""
@@ -84,4 +107,4 @@ async def _render(
     return page("profile", context | {"person": person, "memberships": mine, "errors": errors or {}})
 
 
-HANDLERS = (show_settings, show_profile, save_profile, open_organization)
+HANDLERS = (show_settings, show_profile, save_profile, delete_person, open_organization)
