@@ -16,7 +16,7 @@ from app.accounts import outbox
 from app.accounts.outbox import PostOffice
 from app.accounts.resolve import SigningKeys
 from app.adapters.arq import BellWorker, redis_settings, run_supervised
-from app.adapters.http import AiohttpCaller
+from app.adapters.http import HttpCaller
 from app.adapters.mail import Post
 from app.adapters.otlp import SpanExporter
 from app.adapters.redis import Bell
@@ -57,7 +57,7 @@ async def run(settings: Settings) -> None:
     await cold.start()
     bell = Bell(settings.redis_url)
     is_dev = settings.mode is Mode.DEV
-    caller = AiohttpCaller(
+    caller = HttpCaller(
         gate_around(
             listens_at=(settings.host, settings.port),
             services=(settings.database_url, settings.redis_url, settings.base_url),

@@ -13,47 +13,39 @@ send resets after the app has worked), so that is reported as `app_unreachable`,
 make it rare, idle connections are given up after 4 s, sooner than the 5 s after which Node and uvicorn close theirs.
 GET, PUT and DELETE, idempotent by their definition, are repeated once.
 
-`Caller` is the port; `AiohttpCaller` the implementation. A leaner client may replace it when the same tests pass.
+`Caller` is the port, `HttpCaller` the implementation; `connections.py` finds and keeps connections, `wire.py` speaks HTTP over
+one. They are ours because a call costs a third of what it costs with a client library made for every purpose, and a step is
+little more than a call (docs/performance.md).
 """
 
 import asyncio
-import functools
-import socket
 import ssl
 import time
 import zlib
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from typing import Final, Literal, Protocol
 
-import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
-from multidict import CIMultiDict, istr
 from yarl import URL
 
 from app.adapters.answer_room import SMALL, AnswerRoom, Taken, this_call
-from app.domain.addresses import Gate, gate_host, gate_port, parse_address
+from app.adapters.connections import Blocked, Connections, Origin
+from app.adapters.wire import Disconnected, TooLarge, Wire
+from app.domain.addresses import Gate, gate_host, gate_port
 
 #: Limits of reliability-security L3 and L6. Seconds, bytes.
-RESOLVE_S = 5.0
-CONNECT_S = 10.0
-TLS_S = 15.0
 MAX_CALL_S = 7200.0
 MAX_BODY = 8 * 1024 * 1024
 MAX_URL = 4096
 #: Seconds a large answer may take to arrive once there is room for it.
 LARGE_S = 60.0
 MAX_REDIRECTS = 3
-#: Connections to one host and port at the same time. The engine's capacity is the real limit; this one keeps a single
-#: target from taking all file descriptors of a process.
-PER_HOST = 500
-IDLE_S = 4.0
-#: Threads that wait for the name service: a tenant's dead name server holds one of them for `RESOLVE_S`, not the loop's
-#: own four.
-_RESOLVER_THREADS = 16
-#: How many names, and how many parsed URLs, are remembered.
+#: How many parsed URLs are remembered.
 _REMEMBERED = 2048
+#: Methods that may be repeated once when a kept connection turns out to be gone (RFC 9110, 9.2.2).
+_REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+#: Methods whose requests say how long their body is even when there is none.
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 #: Until when (monotonic seconds of the performance counter), and octets of the body.
 _Limits = tuple[float, int]
@@ -123,12 +115,17 @@ class Caller(Protocol):
         ...
 
 
-class Blocked(OSError):
-    """An address was refused. An OSError because that is what the connector expects of a socket that cannot be made."""
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A parsed URL and what every request to it begins with, after the method."""
+
+    url: URL
+    origin: Origin
+    line: str
 
 
-class AiohttpCaller:
-    """`Caller` on aiohttp; make one per process, inside the running loop.
+class HttpCaller:
+    """`Caller` over our own connections; make one per process, inside the running loop.
 
     `gate` is asked at every connect. `tls` replaces the trust of the system (tests). `room` bounds what large answers take.
     """
@@ -136,24 +133,8 @@ class AiohttpCaller:
     def __init__(self, gate: Gate, *, tls: ssl.SSLContext | None = None, room: AnswerRoom | None = None) -> None:
         self._gate = gate
         self._room = room or AnswerRoom()
-        self._targets: dict[str, URL] = {}
-        self._resolver = _Resolver(gate)
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                resolver=self._resolver,
-                socket_factory=functools.partial(_open_socket, gate),
-                ssl=tls if tls is not None else True,
-                limit=0,
-                limit_per_host=PER_HOST,
-                keepalive_timeout=IDLE_S,
-                dns_cache_max_size=_REMEMBERED,
-            ),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("accept", "accept-encoding", "user-agent", "content-type"),
-            auto_decompress=False,
-            raise_for_status=False,
-            trust_env=False,
-        )
+        self._targets: dict[str, _Target] = {}
+        self._connections = Connections(gate, tls)
 
     async def call(
         self,
@@ -168,101 +149,71 @@ class AiohttpCaller:
         """See `Caller.call`."""
         started = time.perf_counter()
         target = self._targets.get(url) or self._parse(url)
-        sent = CIMultiDict(headers)
-        # A compressed answer is still understood; asking for a plain one saves both sides the work.
-        sent[_ACCEPT_ENCODING] = "identity"
-        until = started + min(timeout_s, MAX_CALL_S)
+        lines = _lines(method, headers, body)
+        limits = (started + min(timeout_s, MAX_CALL_S), max_body)
         try:
             with this_call() as taken:
                 for _ in range(MAX_REDIRECTS + 1):
-                    limits = (until, max_body)
-                    found = await self._once(method, target, sent, body, limits, taken)
+                    request = f"{method} {target.line}{lines}".encode() + body
+                    found = await self._once(method, target, request, limits, taken)
                     if isinstance(found, URL):
-                        target = self._same_origin(target, found)
+                        target = _target(self._same_origin(target.url, found))
                         continue
                     status, received, content = found
-                    content = await self._whole(target.authority, content, received, limits, taken)
+                    content = await self._whole(target.url.authority, content, received, limits, taken)
                     return Answer(status, received, content, (time.perf_counter() - started) * 1000)
-        except aiohttp.ClientSSLError as error:
-            raise CallFailed("app_tls_failed") from error
-        except (aiohttp.ConnectionTimeoutError, aiohttp.ClientError, OSError) as error:
-            # A plain TimeoutError is an OSError too, and means that our own limit for the whole call was reached;
-            # aiohttp's timeout while connecting is a refusal in all but name.
+        except TooLarge as error:
+            raise CallFailed("app_response_too_large") from error
+        except OSError as error:
+            # A plain TimeoutError is an OSError too, and means that our own limit for the whole call was reached.
             raise CallFailed(_kind_of(error)) from error
         raise CallFailed("app_redirect_blocked")
 
     async def close(self) -> None:
         """See `Caller.close`."""
-        await self._session.close()
-        self._resolver.stop()
+        self._connections.close()
 
     async def _once(
-        self,
-        method: str,
-        target: URL,
-        headers: CIMultiDict[str],
-        body: bytes,
-        limits: _Limits,
-        taken: Taken,
+        self, method: str, target: _Target, request: bytes, limits: _Limits, taken: Taken
     ) -> tuple[int, dict[str, str], bytes] | URL:
         """One request: an answer, or where a 307 or 308 points to. `limits`: until when, and octets of the body."""
-        timeout_s = limits[0] - time.perf_counter()
-        if timeout_s <= 0:
-            raise TimeoutError
-        patience = aiohttp.ClientTimeout(
-            total=timeout_s, sock_connect=CONNECT_S if target.scheme == "http" else TLS_S, sock_read=None
-        )
-        response = await self._session.request(
-            method, target, headers=headers, data=body or None, timeout=patience, allow_redirects=False
-        )
         try:
-            status = response.status
-            if 300 <= status < 400:
-                location = response.headers.get("location")
-                if status not in (307, 308) or not location:
-                    raise CallFailed("app_redirect_blocked")
-                try:
-                    return target.join(URL(location))
-                except ValueError as error:
-                    raise CallFailed("app_redirect_blocked") from error
-            # latin-1 never fails and leaves nothing that UTF-8 could not store.
-            received = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in response.raw_headers}
-            content = await self._read(target.authority, response.content, received, limits, taken)
-            return status, received, content
-        finally:
-            # After a complete answer the connection is back in the pool already; otherwise this cuts it.
-            response.close()
+            return await self._exchange(method, target, request, limits, taken)
+        except Disconnected as error:
+            if not error.is_stale or method not in _REPEATABLE:
+                raise
+        return await self._exchange(method, target, request, limits, taken)
 
-    async def _read(
-        self, target: str, content: aiohttp.StreamReader, headers: Mapping[str, str], limits: _Limits, taken: Taken
-    ) -> bytes:
-        """The whole body, cut as soon as it exceeds what is allowed; a large one takes room before it is read on."""
+    async def _exchange(
+        self, method: str, target: _Target, request: bytes, limits: _Limits, taken: Taken
+    ) -> tuple[int, dict[str, str], bytes] | URL:
         until, max_body = limits
-        length = headers.get("content-length", "")
-        announced = int(length[:18]) if length.isdecimal() else None
-        if announced is not None and announced > max_body:
-            raise CallFailed("app_response_too_large")
-        piece = await content.readany()
-        if content.at_eof() and len(piece) <= max_body:
-            return piece
-        pieces, size = [piece], len(piece)
-        patience = asyncio.timeout(None)
-        async with patience:
-            while size <= max_body and not content.at_eof():
-                if size > SMALL and patience.when() is None:
-                    loop = asyncio.get_running_loop()
-                    patience.reschedule(loop.time() + until - time.perf_counter())
-                    # Room for what it is inflated to comes with it: nobody waits for room while having some.
-                    inflated = max_body if _is_packed(headers) else 0
-                    await self._room.take(target, (max_body if announced is None else announced) + inflated, taken)
-                    # Who drips must not keep the room from others.
-                    patience.reschedule(loop.time() + min(LARGE_S, until - time.perf_counter()))
-                piece = await content.readany()
-                pieces.append(piece)
-                size += len(piece)
-        if size > max_body:
-            raise CallFailed("app_response_too_large")
-        return b"".join(pieces)
+        wire = self._connections.idle(target.origin) or await self._take(target.origin, limits)
+        try:
+            patience = until - time.perf_counter()
+            is_whole = await wire.send(request, max_body, is_head=method == "HEAD", within_s=patience)
+            status, received = wire.status, wire.headers
+            if 300 <= status < 400:
+                return _redirected(target.url, status, received)
+            if not is_whole:
+                await self._read_on(target.url.authority, wire, limits, taken)
+            return status, received, wire.body
+        finally:
+            self._connections.give_back(target.origin, wire)
+
+    async def _take(self, origin: Origin, limits: _Limits) -> Wire:
+        async with asyncio.timeout(limits[0] - time.perf_counter()):
+            return await self._connections.take(origin)
+
+    async def _read_on(self, target: str, wire: Wire, limits: _Limits, taken: Taken) -> None:
+        """The rest of a large body, when there is room for it."""
+        until, max_body = limits
+        # Room for what it is inflated to comes with it: nobody waits for room while having some.
+        inflated = max_body if _is_packed(wire.headers) else 0
+        async with asyncio.timeout(until - time.perf_counter()):
+            await self._room.take(target, (max_body if wire.announced is None else wire.announced) + inflated, taken)
+        # Who drips must not keep the room from others.
+        await wire.rest(min(LARGE_S, until - time.perf_counter()))
 
     async def _whole(
         self, target: str, content: bytes, headers: Mapping[str, str], limits: _Limits, taken: Taken
@@ -277,19 +228,47 @@ class AiohttpCaller:
         taken.shrink(len(content) if len(content) > SMALL else 0)
         return content
 
-    def _parse(self, url: str) -> URL:
-        target = parse_url(url, allow_plain=self._gate.allow_private)
-        if not self._gate.admits_name(target.raw_host or "", target.port or 0):
+    def _parse(self, url: str) -> _Target:
+        parsed = parse_url(url, allow_plain=self._gate.allow_private)
+        if not self._gate.admits_name(parsed.raw_host or "", parsed.port or 0):
             raise CallFailed("app_address_blocked")
         if len(self._targets) >= _REMEMBERED:
             self._targets.clear()
-        self._targets[url] = target
+        target = self._targets[url] = _target(parsed)
         return target
 
     def _same_origin(self, old: URL, new: URL) -> URL:
         if "@" in new.raw_authority or (new.scheme, new.raw_host, new.port) != (old.scheme, old.raw_host, old.port):
             raise CallFailed("app_redirect_blocked")
         return new.with_fragment(None)
+
+
+def _target(url: URL) -> _Target:
+    origin = Origin(url.raw_host or "", url.port or 0, url.scheme == "https")
+    return _Target(url, origin, f"{url.raw_path_qs} HTTP/1.1\r\nhost: {url.host_port_subcomponent}\r\n")
+
+
+def _lines(method: str, headers: Mapping[str, str], body: bytes) -> str:
+    """The headers of a request, to its empty line. Raises ValueError for one that would make two."""
+    # A compressed answer is still understood; asking for a plain one saves both sides the work.
+    lines = [f"{name}: {value}" for name, value in headers.items() if name.lower() not in _OURS]
+    lines.append("accept-encoding: identity")
+    if body or method in _WITH_BODY:
+        lines.append(f"content-length: {len(body)}")
+    text = "\r\n".join(lines)
+    if text.count("\n") != len(lines) - 1 or text.count("\r") != len(lines) - 1 or "\0" in text:
+        raise ValueError("a header holds the end of a line")
+    return text + "\r\n\r\n"
+
+
+def _redirected(old: URL, status: int, headers: Mapping[str, str]) -> URL:
+    location = headers.get("location")
+    if status not in (307, 308) or not location:
+        raise CallFailed("app_redirect_blocked")
+    try:
+        return old.join(URL(location))
+    except ValueError as error:
+        raise CallFailed("app_redirect_blocked") from error
 
 
 def parse_url(url: str, *, allow_plain: bool) -> URL:
@@ -319,20 +298,16 @@ def parse_url(url: str, *, allow_plain: bool) -> URL:
 
 
 _PACKED = ("gzip", "x-gzip", "deflate")
-_ACCEPT_ENCODING = istr("accept-encoding")
+#: Headers that a request has once, from here.
+_OURS = frozenset({"accept-encoding", "content-length"})
 
 
-def _kind_of(error: Exception) -> Kind:
-    if isinstance(error, aiohttp.InvalidURL):
-        return "app_url_invalid"
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, Blocked):
-            return "app_address_blocked"
-        cause = cause.__cause__
-    if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
-        return "app_timeout"
-    return "app_unreachable"
+def _kind_of(error: OSError) -> Kind:
+    if isinstance(error, Blocked):
+        return "app_address_blocked"
+    if isinstance(error, ssl.SSLError):
+        return "app_tls_failed"
+    return "app_timeout" if isinstance(error, TimeoutError) else "app_unreachable"
 
 
 def _is_packed(headers: Mapping[str, str]) -> bool:
@@ -353,67 +328,3 @@ def _inflate(encoding: str, body: bytes, max_body: int) -> bytes:
             raise CallFailed("app_response_too_large")
         return plain
     return body
-
-
-def _open_socket(gate: Gate, info: tuple[Any, ...]) -> socket.socket:
-    """The gate itself: called with each address that is about to be connected, names and literal addresses alike."""
-    family, kind, protocol, _, address = info
-    if not gate.admits(str(address[0]), int(address[1])):
-        raise Blocked("address refused")
-    made = socket.socket(family, kind, protocol)
-    try:
-        # A call may last two hours without a byte. A peer that vanished without a word is noticed within 70 s, while
-        # one that is merely slow is left alone: the kernel asks, not the app.
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in _KEEPALIVE:
-            made.setsockopt(socket.IPPROTO_TCP, option, value)
-    except OSError:
-        made.close()
-        raise
-    return made
-
-
-#: First question after 30 s of silence, then every 10 s, dead after four. Not every system has every option.
-_KEEPALIVE = tuple(
-    (getattr(socket, name), value)
-    for name, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 4), ("TCP_USER_TIMEOUT", 70_000))
-    if hasattr(socket, name)
-)
-
-
-class _Resolver(AbstractResolver):
-    """Names to addresses that the gate admits, in threads of its own and within `RESOLVE_S` seconds.
-
-    Refused addresses are left out rather than refusing the name: networks that translate IPv4 add a wrapped address
-    to every name. The socket factory judges again, so nothing depends on what is cached here.
-    """
-
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
-        self._threads = ThreadPoolExecutor(_RESOLVER_THREADS, "resolve")
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        loop = asyncio.get_running_loop()
-        # Both families, whatever addresses this machine has: development servers like to listen on ::1 alone.
-        look_up = functools.partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
-        async with asyncio.timeout(RESOLVE_S):
-            try:
-                entries = await loop.run_in_executor(self._threads, look_up)
-            except UnicodeError as error:
-                raise OSError("name cannot be encoded") from error
-        found = {str(entry[4][0]): entry[0] for entry in entries if parse_address(str(entry[4][0])) is not None}
-        admitted = {ip: kind for ip, kind in found.items() if self._gate.admits(ip, port)}
-        if found and not admitted:
-            raise Blocked("address refused")
-        return [
-            ResolveResult(hostname=host, host=ip, port=port, family=kind, proto=0, flags=socket.AI_NUMERICHOST)
-            for ip, kind in admitted.items()
-        ]
-
-    async def close(self) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)

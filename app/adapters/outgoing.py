@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from app.adapters.http import MAX_BODY, AiohttpCaller, Answer
+from app.adapters.http import MAX_BODY, Answer, HttpCaller
 from app.domain.addresses import Gate
 
 
@@ -12,7 +12,7 @@ class Outgoing:
     def __init__(self, gate: Gate) -> None:
         """Remember what may be called."""
         self._gate = gate
-        self._caller: AiohttpCaller | None = None
+        self._caller: HttpCaller | None = None
 
     async def call(
         self,
@@ -26,7 +26,7 @@ class Outgoing:
     ) -> Answer:
         """As `Caller.call`."""
         if self._caller is None:
-            self._caller = AiohttpCaller(self._gate)
+            self._caller = HttpCaller(self._gate)
         return await self._caller.call(method, url, headers=headers, body=body, timeout_s=timeout_s, max_body=max_body)
 
     async def close(self) -> None:

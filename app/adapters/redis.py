@@ -10,7 +10,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,6 +31,10 @@ BELL_LENGTH: Final = 1024
 _AT_ONCE: Final = 64
 #: Messages kept for sending; beyond it the oldest are dropped.
 _OUTBOX: Final = 4096
+
+#: Messages of one channel that travel as one: under load a process says hundreds of things at once, and everybody who
+#: listens pays for each message it is sent.
+_TOGETHER: Final = 256
 
 #: Channels. What stands after the colon is filled in by the publisher, so that a subscriber can choose by pattern.
 RUN_CHANGED: Final = "stepwell:run:"
@@ -170,7 +174,9 @@ class Bell:
                             message = msgspec.json.decode(heard["data"])
                         except msgspec.DecodeError:
                             continue  # Not ours.
-                        yield Heard(heard["channel"].decode("utf-8", "replace"), message)
+                        channel = heard["channel"].decode("utf-8", "replace")
+                        for one in message if isinstance(message, list) else (message,):
+                            yield Heard(channel, one)
             except OUTSIDE:
                 pass  # Told in the log by those who ring and wait.
             finally:
@@ -216,7 +222,7 @@ class Bell:
             length = await self._redis.lpush(BELL_KEY, *lanes)
         else:
             pipe = self._redis.pipeline(transaction=False)
-            for channel, message in messages:
+            for channel, message in _joined(messages):
                 pipe.publish(channel, message)
             if lanes:
                 pipe.lpush(BELL_KEY, *lanes)
@@ -270,6 +276,18 @@ class Bell:
         self._is_up = False
         self._down_until = time.monotonic() + self._pause_s
         self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
+
+
+def _joined(messages: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+    """What is said on one channel at one moment, as a list; a single message goes as it is, unless it is a list itself."""
+    by_channel: dict[str, list[bytes]] = {}
+    for channel, message in messages:
+        by_channel.setdefault(channel, []).append(message)
+    for channel, said in by_channel.items():
+        for start in range(0, len(said), _TOGETHER):
+            some = said[start : start + _TOGETHER]
+            is_alone = len(some) == 1 and not some[0].startswith(b"[")
+            yield channel, some[0] if is_alone else b"[%b]" % b",".join(some)
 
 
 async def _quietly(closing: Any) -> None:

@@ -28,6 +28,9 @@ DEV_ACCOUNT_ID = AccountId(UUID("00000000-0000-4000-a000-000000000000"))
 DEV_ENVIRONMENT_ID = EnvironmentId(UUID("00000000-0000-4000-b000-000000000000"))
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+#: Two characters at a time: every message, call and row of the timeline shows such a text.
+_PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
+_SHIFTS = tuple(range(120, -1, -10))
 _VALUE = {c: i for i, c in enumerate(_ALPHABET)} | {c.lower(): i for i, c in enumerate(_ALPHABET)}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -35,11 +38,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def to_ulid(value: UUID) -> str:
     """The 26-character text of an id."""
     n = value.int
-    out = [""] * 26
-    for i in range(25, -1, -1):
-        out[i] = _ALPHABET[n & 31]
-        n >>= 5
-    return "".join(out)
+    return "".join([_PAIRS[n >> shift & 1023] for shift in _SHIFTS])
 
 
 def parse_ulid(text: str) -> UUID | None:

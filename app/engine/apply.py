@@ -16,7 +16,7 @@ from app.domain.errors import Bug
 from app.domain.ids import ItemId, LeaseId, WorkerId, derive_item_id
 from app.domain.matching import stored_wait
 from app.domain.run import effects as fx
-from app.domain.run.fold import fold
+from app.domain.run.fold import Sheet
 from app.domain.run.state import CALLS, SETTLED, ItemKind, Run, StepKind
 from app.domain.scope import Scope
 from app.engine.hot import Facts, LeasedItem
@@ -75,7 +75,9 @@ def write(batch: Batch, n: int, entry: Entry, now: datetime) -> None:
 class _Writer:
     def __init__(self, batch: Batch, n: int, entry: Entry, now: datetime) -> None:
         self.batch, self.n, self.entry, self.now = batch, n, entry, now
+        #: The run as it was, and what has become of it so far.
         self.run = entry.run
+        self.sheet = Sheet(entry.run)
         self.position = 0
         self.place = 0
         self.bytes = 0
@@ -95,8 +97,8 @@ class _Writer:
             self.tell(told.kind, told.step_key, told.item_key, told.attempt, told.started_at, told.detail)
         for effect in entry.effects:
             self.apply(effect)
-            self.run = fold(self.run, effect)
-        entry.after = self.run
+            self.sheet.write(effect)
+        entry.after = self.sheet.read()
         self.batch.steps.extend((n, *row) for row in self.steps.values())
         if self.finish is None:
             self.retry()
@@ -104,7 +106,7 @@ class _Writer:
             # What is opened and ended in one entry is never written: the statement's deletes do not see its inserts.
             self.batch.open_pauses.extend(self.pauses)
             self.batch.store_requests.extend(self.requests)
-        before, after = entry.run, self.run
+        before, after = entry.run, entry.after
         if after.defers:
             self.defer()
         error_name, error_message = _name_and_message(self.finish)
@@ -223,7 +225,7 @@ class _Writer:
             case fx.Ignore():
                 self.tell("late", detail=_encode({"reason": effect.reason}))
             case fx.LeaveGroup():
-                step = self.run.steps[effect.step_key]
+                step = self.sheet.steps[effect.step_key]
                 self.put_step(
                     step.key, step.kind, "", None, str(step.state), False, step.is_race, None, None, None, None
                 )
@@ -271,7 +273,7 @@ class _Writer:
                 self.tell("step.opened", effect.step_key)
             case fx.RetryStep():
                 # A member of the pending set that is tried again is still one.
-                before = self.run.steps.get(effect.step_key)
+                before = self.sheet.steps.get(effect.step_key)
                 self.put_step(
                     effect.step_key,
                     effect.kind,
@@ -289,7 +291,7 @@ class _Writer:
     def end(self, effect: fx.FinishRun) -> None:
         """The run is over: what is open in it is closed, and others hear of it."""
         self.finish = effect
-        for step in self.run.steps.values():
+        for step in self.sheet.steps.values():
             if step.state not in SETTLED:
                 self.forget_request(step.key)
                 self.put_step(step.key, step.kind, "", None, "cancelled", False, step.is_race, None, None, None, None)
@@ -299,7 +301,7 @@ class _Writer:
 
     def defer(self) -> None:
         """Write the defers said in this entry, and start all that are pending when the run ends with it."""
-        states = self.run.defers
+        states = self.sheet.defers
         for key, said in self.defers.items():
             event = event_of_defer(self.run, self.entry.facts, said, self.now)
             state = "pending" if states[key].is_pending else "aborted" if said.defer.is_pending else "rejected"
@@ -341,7 +343,7 @@ class _Writer:
 
     def forget_request(self, step_key: str) -> None:
         """A gateway step is settled: what it asked for goes, and the credentials in it."""
-        step = self.run.steps.get(step_key)
+        step = self.sheet.steps.get(step_key)
         if step is not None and step.kind in _REQUESTS:
             self.batch.drop_requests.append((self.n, step_key))
             self.requests = [request for request in self.requests if request[1] != step_key]

@@ -4,7 +4,7 @@ Truth is the row. What is here is a copy that is trusted only with the version t
 (architecture 5, rule 3); whoever finds it stale reloads it.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,6 +12,7 @@ from app.domain.backoff import read_backoff
 from app.domain.ids import AppId, EventId, FunctionId, ItemId, LaneId, LeaseId, RunId
 from app.domain.limits import plan_of
 from app.domain.run.effects import Effect, SaveStep
+from app.domain.run.fold import at_version
 from app.domain.run.state import SETTLED, Defer, Item, ItemKind, RetryPolicy, Run, RunStatus, Step, StepKind, StepState
 from app.domain.scope import Scope
 
@@ -80,7 +81,7 @@ class HotRun:
         for effect in effects:
             if isinstance(effect, SaveStep):
                 self.memos.setdefault(effect.step_key, effect.memo)
-        self.run = replace(run, version=version)
+        self.run = at_version(run, version)
 
     def told_steps(self) -> list[tuple[str, bytes]]:
         """What a call says about steps: the memos, and the edited inputs of steps that have none yet (protocol 10.3)."""

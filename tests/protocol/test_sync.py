@@ -5,7 +5,7 @@ from uuid import UUID
 
 import asyncpg
 
-from app.adapters.http import AiohttpCaller
+from app.adapters.http import HttpCaller
 from app.domain.addresses import Gate
 from app.engine.sync import Synced, SyncFailed, sync_app
 from app.store.db import open_engine_pool
@@ -15,7 +15,7 @@ from tests.protocol.world import World, only_signed
 async def ask(world: World, url: str, *, keys: list[str] | None = None) -> Synced | SyncFailed:
     """Sync the app at `url` as the pages do."""
     pool = await open_engine_pool(world.server.database_url, size=2)
-    caller = AiohttpCaller(Gate(allow_private=True, own_addresses=frozenset()))
+    caller = HttpCaller(Gate(allow_private=True, own_addresses=frozenset()))
     ours = [world.tenant.signing_key] if world.is_signed else []
     try:
         return await sync_app(

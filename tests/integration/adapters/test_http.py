@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from app.adapters import http
+from app.adapters import connections, http
 from app.adapters.answer_room import SMALL, AnswerRoom, Taken
-from app.adapters.http import MESSAGES, AiohttpCaller, Answer, CallFailed, parse_url
+from app.adapters.http import MESSAGES, Answer, CallFailed, HttpCaller, parse_url
 from app.domain.addresses import Gate
 from app.domain.limits import MIB
 
@@ -76,15 +76,15 @@ async def listening(behaviour: Behaviour, tls: ssl.SSLContext | None = None) -> 
 @asynccontextmanager
 async def calling(
     gate: Gate | None = None, tls: ssl.SSLContext | None = None, room: AnswerRoom | None = None
-) -> AsyncIterator[AiohttpCaller]:
-    caller = AiohttpCaller(gate or Gate(allow_private=True), tls=tls, room=room)
+) -> AsyncIterator[HttpCaller]:
+    caller = HttpCaller(gate or Gate(allow_private=True), tls=tls, room=room)
     try:
         yield caller
     finally:
         await caller.close()
 
 
-async def post(caller: AiohttpCaller, url: str, *, timeout_s: float = 20, max_body: int = 100_000) -> Answer:
+async def post(caller: HttpCaller, url: str, *, timeout_s: float = 20, max_body: int = 100_000) -> Answer:
     return await caller.call(
         "POST",
         url,
@@ -95,7 +95,7 @@ async def post(caller: AiohttpCaller, url: str, *, timeout_s: float = 20, max_bo
     )
 
 
-async def failure(caller: AiohttpCaller, url: str, *, timeout_s: float = 20, max_body: int = 100_000) -> CallFailed:
+async def failure(caller: HttpCaller, url: str, *, timeout_s: float = 20, max_body: int = 100_000) -> CallFailed:
     with pytest.raises(CallFailed) as caught:
         await post(caller, url, timeout_s=timeout_s, max_body=max_body)
     assert (caught.value.message, caught.value.retryable) == MESSAGES[caught.value.kind]
@@ -273,6 +273,161 @@ async def test_a_request_is_not_sent_twice_when_a_kept_connection_dies_after_it_
         await post(caller, server.url())
         assert (await failure(caller, server.url())).kind == "app_unreachable"
         assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(("method", "tries"), [("PUT", 2), ("GET", 2), ("POST", 1)])
+async def test_only_what_may_be_repeated_is_sent_again_when_a_kept_connection_is_gone(method: str, tries: int) -> None:
+    async def forgets(_request: bytes, writer: asyncio.StreamWriter) -> bool:
+        if len(server.requests) == 2:
+            writer.transport.abort()
+            return False
+        writer.write(answer())
+        return True
+
+    async with listening(forgets) as server, calling() as caller:
+        await post(caller, server.url())
+        asked = caller.call(method, server.url(), headers={}, body=b"", timeout_s=20)
+        if tries == 1:
+            with pytest.raises(CallFailed):
+                await asked
+        else:
+            assert (await asked).body == b"[]"
+        assert len(server.requests) == 1 + tries
+
+
+async def test_an_app_that_slams_the_door_is_unreachable() -> None:
+    def slam(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    listener = await asyncio.start_server(slam, "127.0.0.1", 0)
+    async with calling() as caller:
+        url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/"
+        for _ in range(20):
+            assert (await failure(caller, url)).kind == "app_unreachable"
+    listener.close()
+
+
+async def test_an_answer_without_a_length_ends_with_its_connection_and_one_that_says_go_on_is_none() -> None:
+    raw = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\nx-a: b\r\n\r\nto the end"
+    async with listening(always(raw, keep=False)) as server, calling() as caller:
+        got = await post(caller, server.url())
+        assert (got.status, got.body, dict(got.headers)) == (200, b"to the end", {"x-a": "b"})
+        await post(caller, server.url())
+        assert server.connections == 2
+
+
+async def test_an_answer_to_head_and_one_that_may_have_no_body_end_with_their_headers() -> None:
+    async with listening(always(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")) as server, calling() as caller:
+        got = await caller.call("HEAD", server.url(), headers={}, body=b"", timeout_s=20)
+        assert (got.status, got.body, got.headers["content-length"]) == (200, b"", "5")
+    async with listening(always(b"HTTP/1.1 204 No Content\r\n\r\n")) as server, calling() as caller:
+        assert [(await post(caller, server.url())).status for _ in range(2)] == [204, 204]
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        answer() + answer(b"[2]"),
+        answer() + b"more",
+        answer(more=b"connection: close\r\n"),
+        b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\n[]",
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+    ],
+)
+async def test_a_connection_is_not_used_again_when_an_answer_says_more_than_it_should_or_that_it_is_the_last(
+    raw: bytes,
+) -> None:
+    async with listening(always(raw)) as server, calling() as caller:
+        first, second = await post(caller, server.url()), await post(caller, server.url())
+        assert first.body == second.body == (b"" if first.status == 101 else b"[]")
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n",
+    ],
+)
+async def test_an_answer_with_two_meanings_is_none(raw: bytes) -> None:
+    async with listening(always(raw)) as server, calling() as caller:
+        assert (await failure(caller, server.url())).kind == "app_unreachable"
+
+
+@pytest.mark.parametrize(
+    "start", [b"HTTP/1.1 200 OK\r\nx: ", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx: "]
+)
+async def test_a_header_or_trailer_without_end_is_unreachable_and_bounded(start: bytes) -> None:
+    sent = 0
+
+    async def endless(_request: bytes, writer: asyncio.StreamWriter) -> bool:
+        nonlocal sent
+        writer.write(start)
+        while not writer.is_closing():
+            writer.write(b"y" * 4000)
+            sent += 4000
+            await writer.drain()
+        return False
+
+    async with listening(endless) as server, calling() as caller:
+        assert (await failure(caller, server.url())).kind == "app_unreachable"
+        await asyncio.wait_for(server.gone.wait(), 5)
+        assert sent < 50_000_000
+
+
+async def test_a_header_that_holds_the_end_of_a_line_is_never_sent() -> None:
+    async with listening(always(answer())) as server, calling() as caller:
+        for value in ("a\r\nx: y", "a\nb", "a\rb", "a\0b"):
+            with pytest.raises(ValueError, match="end of a line"):
+                await caller.call("POST", server.url(), headers={"x-a": value}, body=b"", timeout_s=20)
+        assert server.connections == 0
+
+
+async def test_no_more_connections_than_allowed_lead_to_one_place_and_everybody_has_a_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "PER_HOST", 3)
+    held = asyncio.Event()
+
+    async def holds(_request: bytes, writer: asyncio.StreamWriter) -> bool:
+        await held.wait()
+        writer.write(answer())
+        return True
+
+    async with listening(holds) as server, calling() as caller:
+        calls = [asyncio.create_task(post(caller, server.url())) for _ in range(10)]
+        while len(server.requests) < 3:  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.01)
+        calls[5].cancel()
+        held.set()
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert [isinstance(each, Answer) for each in answers].count(True) == 9
+        assert server.connections == 3
+
+
+async def test_connections_that_nobody_uses_are_closed_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "IDLE_S", 0.05)
+    monkeypatch.setattr(connections, "_SWEEP_S", 0.05)
+    async with listening(always(answer())) as server, calling() as caller:
+        await post(caller, server.url())
+        await asyncio.wait_for(server.gone.wait(), 5)
+
+
+async def test_calls_in_flight_fail_when_the_caller_is_closed() -> None:
+    arrived = asyncio.Event()
+
+    async def hang(_request: bytes, _writer: asyncio.StreamWriter) -> bool:
+        arrived.set()
+        return True
+
+    async with listening(hang) as server, calling() as caller:
+        waiting = asyncio.create_task(failure(caller, server.url()))
+        await arrived.wait()
+        await caller.close()
+        assert (await waiting).kind == "app_unreachable"
 
 
 async def test_a_kept_connection_that_the_app_closed_in_the_meantime_is_replaced_without_anyone_noticing() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from redis.asyncio.connection import SSLConnection
 
-from app.adapters.redis import BELL_KEY, BELL_LENGTH, EVERYTHING, RUN_CHANGED, Bell, Heard, redis_options
+from app.adapters.redis import BELL_KEY, BELL_LENGTH, EVERYTHING, RUN_CHANGED, Bell, Heard, _joined, redis_options
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
 
@@ -234,3 +234,21 @@ async def test_a_url_is_read_with_percent_encoding_and_options() -> None:
     assert redis_options("unix:///run/redis.sock?db=2")["path"] == "/run/redis.sock"
     with pytest.raises(ValueError, match="schemes"):
         Bell("http://h")
+
+
+async def test_what_is_said_at_one_moment_travels_together_and_is_heard_one_by_one_in_order(
+    redis_server: RedisServer,
+) -> None:
+    said = [*(str(n) for n in range(600)), ["a", "list"], []]
+    await redis_server.start()
+    async with bell_of(redis_server) as bell:
+        listening = bell.subscribe(RUN_CHANGED + "*")
+        assert (await anext(listening)).channel == ""
+        bell.publish(RUN_CHANGED + "2", ["a list alone"])
+        for message in said:
+            bell.publish(RUN_CHANGED + "1", message)
+        heard = [await anext(listening) for _ in range(len(said) + 1)]
+        assert heard[0] == Heard(RUN_CHANGED + "2", ["a list alone"])
+        assert [each.message for each in heard[1:]] == said
+        await listening.aclose()  # type: ignore[attr-defined]
+    assert len(list(_joined([("x", b"1")] * 600))) == 3
