@@ -44,6 +44,12 @@ _UNANSWERED = """
     and not exists (select from dispositions d where d.event_id = e.id and d.function_id = f.id)
     and not exists (select from inbox b where b.event_id = e.id)
 """
+#: I4: an id that the sender gave starts each function once, also when the event was sent twice.
+_DOUBLES = """
+  select f.slug, e.client_id, count(*) as n from runs r join functions f on f.id = r.function_id
+  join events e on (e.environment_id, e.id, e.received_at) = (r.environment_id, r.event_id, r.event_received_at)
+  where r.original_run_id is null and r.parent_run_id is null and e.client_id <> '' group by 1, 2 having count(*) > 1
+"""
 #: I26: minute counters against rows.
 _MISCOUNTED = """
   select x.* from (
@@ -134,6 +140,8 @@ async def audit(client: Client, struck: list[Struck], *, stuck: list[str]) -> Fi
 
 
 async def _tables(connection: Any, found: Findings) -> None:
+    for row in (await connection.fetch(_DOUBLES))[:5]:
+        found.say("I4", f"{row['n']} runs of {row['slug']} for the event id {row['client_id']}")
     for row in await connection.fetch(_MISCOUNTED):
         found.say("I26", f"usage and runs differ: {dict(row)}")
     for row in (await connection.fetch(_MISSED_TICKS))[:5]:
@@ -190,6 +198,11 @@ async def _waits(connection: Any, client: Client, found: Findings) -> None:
 
 def _ends(runs: dict[UUID, Any], client: Client, found: Findings, struck: list[Struck]) -> None:
     poisoned = 0
+    again = Counter(
+        (row["event_id"], row["slug"].removeprefix("storm-"))
+        for row in runs.values()
+        if row["original_run_id"] is not None
+    )
     for run_id, row in runs.items():
         name = row["slug"].removeprefix("storm-")
         found.counts[f"{name} {row['status']}"] += 1
@@ -200,6 +213,10 @@ def _ends(runs: dict[UUID, Any], client: Client, found: Findings, struck: list[S
             found.say("I22", f"{to_ulid(run_id)} ended after its cancellation was acknowledged")
         wanted = {"victim": "cancelled", "late": "cancelled", "fragile": "failed"}.get(name, "completed")
         status = row["status"]
+        if status == "failed" and row["error_code"] == "signal_conflict" and again[row["event_id"], name] > 1:
+            # Asked for twice because the first answer got lost, it was made again twice: both wait for the same signal.
+            found.counts["runs made again twice that wanted one signal"] += 1
+            continue
         if status == "failed" and row["error_code"] == "poison_work":
             # Three workers died with it in hand (F17); with so many deaths that is what shall happen.
             poisoned += 1
