@@ -93,7 +93,7 @@ async def run(settings: Settings) -> None:
         House(
             settings.base_url,
             outbox.putter(sealer, is_wanted=settings.smtp_url is not None),
-            is_hosted=settings.hosted,
+            is_hosted=settings.hosted and not is_dev,
         ),
         _stripe(settings),
     )

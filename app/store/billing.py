@@ -93,7 +93,7 @@ _ACCOUNT = (
 
 async def find_account(conn: Connection, account_id: AccountId, *, locks: bool = False) -> Account | None:
     """An organization's billing; `locks` its account's row until the end."""
-    row = await conn.fetchrow(_ACCOUNT + (" for update of a" if locks else ""), account_id)
+    row = await conn.fetchrow(_ACCOUNT + (" for no key update of a" if locks else ""), account_id)
     return row and Account(*row)
 
 
