@@ -145,6 +145,7 @@ async def _lease_limited(connection: Any, worker_id: WorkerId, room: int, hints:
         slots = [(key, lease_ids[c.item_id], False) for key, c in admission.call_slots]
         slots += [(key, lease_ids[c.item_id], True) for key, c in admission.run_slots]
         refused = {lane_id: admission.refused.get(lane_id) for lane_id in lanes}
+        served = {c.lane_id for c in admission.admitted}
         return await fetch(
             connection,
             named("lease", "lease_limited"),
@@ -160,6 +161,8 @@ async def _lease_limited(connection: Any, worker_id: WorkerId, room: int, hints:
             lane_ids=list(lanes),
             lane_blocked_by=[r.key_id if r else None for r in refused.values()],
             lane_until=[r.at if r else None for r in refused.values()],
+            # A lane that got something had its turn, also if what came next was refused.
+            lane_served=[r is None or lane_id in served for lane_id, r in refused.items()],
         )
 
 

@@ -56,7 +56,9 @@ left join taken t on true
 -- name: limited_lanes
 -- Due items of gated lanes, their lane and item rows locked; capacity is decided by the caller. Lanes are found environment
 -- by environment, so that one tenant's ten thousand keys cannot hide another's. A hint is a lane that gave something back:
--- it is looked at, and so are the lanes that wait for its keys, whatever their clocks say.
+-- it is looked at, and so are the lanes that wait for its keys, whatever their clocks say. Turns go by when a lane was served,
+-- or refused if that was later: refused lanes keep no place in front of lanes that nobody has looked at. Among those who wait
+-- for a slot that came free, who was served longest ago is first.
 with recursive env (id) as (
   (select l.environment_id from lanes l where l.is_gated and l.next_due < 'infinity' order by l.environment_id limit 1)
   union all
@@ -65,23 +67,24 @@ with recursive env (id) as (
   from env e where e.id is not null
 ), due as materialized (
   select x.* from env e cross join lateral (
-    select l.id, l.environment_id, l.function_id, l.served_at from lanes l
+    select l.id, l.environment_id, l.function_id, l.served_at, greatest(l.served_at, l.blocked_until) as seen from lanes l
     where l.environment_id = e.id and l.is_gated and l.next_due < 'infinity' and l.next_due <= clock()
     order by l.next_due limit 64) x
   where e.id is not null
   union
-  select l.id, l.environment_id, l.function_id, l.served_at from lanes l where l.id = any(:hints::uuid[]) and l.is_gated
+  select l.id, l.environment_id, l.function_id, l.served_at, l.served_at from lanes l where l.id = any(:hints::uuid[]) and l.is_gated
   union
   select x.* from (select distinct unnest(h.flow_key_ids) as id from lanes h where h.id = any(:hints::uuid[])) k
   cross join lateral (
-    select l.id, l.environment_id, l.function_id, l.served_at from lanes l
+    select l.id, l.environment_id, l.function_id, l.served_at, l.served_at from lanes l
     where l.blocked_by = k.id order by l.served_at limit :lanes::int) x
 ), turn as (
-  select d.id, d.served_at, row_number() over (partition by d.environment_id order by d.nth, d.served_at) as turn from (
-    select x.*, row_number() over (partition by x.environment_id, x.function_id order by x.served_at) as nth from due x) d
+  select d.id, d.served_at, d.seen, row_number() over (partition by d.environment_id order by d.nth, d.seen, d.served_at) as turn from (
+    select x.*, row_number() over (partition by x.environment_id, x.function_id order by x.seen, x.served_at) as nth from (
+      select y.id, y.environment_id, y.function_id, y.served_at, min(y.seen) as seen from due y group by 1, 2, 3, 4) x) d
 ), lane as materialized (
-  select l.id, l.flow_key_ids, l.limit_ids, l.is_ranked, t.turn, t.served_at as last from turn t join lanes l on l.id = t.id
-  order by t.turn, t.served_at limit :lanes::int for no key update of l skip locked
+  select l.id, l.flow_key_ids, l.limit_ids, l.is_ranked, t.turn, t.seen, t.served_at as last from turn t join lanes l on l.id = t.id
+  order by t.turn, t.seen, t.served_at limit :lanes::int for no key update of l skip locked
 ), pick as materialized (
   select x.id, lane.id as lane_id, lane.turn, lane.last, min(x.place) as place from lane cross join lateral (
     -- Timers and requests need no room, so calls that wait for it must not hide them.
@@ -108,7 +111,7 @@ from lane left join pick p on p.lane_id = lane.id
 left join lateral (
   select x.id, x.kind, x.run_id, x.key, x.fence from items x where x.id = p.id and x.lease_id is null for update skip locked
 ) i on true
-order by row_number() over (partition by lane.id order by p.place), lane.turn, lane.last limit :room::int
+order by row_number() over (partition by lane.id order by p.place), lane.turn, lane.seen, lane.last limit :room::int
 
 -- name: make_flow_keys
 -- Keys that were tidied away while nobody used them.
@@ -160,7 +163,7 @@ with pick as materialized (
   from unnest(:key_ids::uuid[], :key_tats::timestamptz[]) as x (id, tat)
   where k.id = x.id and ((k.id = any(:refused::uuid[])) <> (k.waited_since is not null) or x.tat is distinct from k.tat)
 ), served as (
-  update lanes l set served_at = case when b.flow_key_id is null then clock() else l.served_at end,
+  update lanes l set served_at = case when b.is_served then clock() else l.served_at end,
     blocked_by = b.flow_key_id, blocked_until = case when b.flow_key_id is not null then coalesce(b.until, clock() + interval '0.8 seconds') end,
     next_due = case when b.flow_key_id is not null then least(coalesce(b.until, clock() + interval '0.8 seconds'), (
       select y.due_at from items y where y.lane_id = l.id and y.lease_id is null and y.kind not in ('discover', 'step')
@@ -168,7 +171,8 @@ with pick as materialized (
       select min(x.due_at) from (
         select y.due_at from items y where y.lane_id = l.id and y.lease_id is null and not exists (select from pick p where p.id = y.id)
         order by y.due_at limit 1) x), 'infinity') end
-  from unnest(:lane_ids::uuid[], :lane_blocked_by::uuid[], :lane_until::timestamptz[]) as b (id, flow_key_id, until) where l.id = b.id
+  from unnest(:lane_ids::uuid[], :lane_blocked_by::uuid[], :lane_until::timestamptz[], :lane_served::bool[])
+    as b (id, flow_key_id, until, is_served) where l.id = b.id
 )
 select t.*, clock() as now from taken t
 

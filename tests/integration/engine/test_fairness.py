@@ -105,3 +105,51 @@ async def test_a_run_beside_a_full_queue_is_among_the_next_leases(noisy: World, 
         assert leases <= max(LEASES, room)
         assert looks <= LOOKS
     print(f"\nbeside {QUEUED} {kind}, leases (looks) until the run is leased: {'; '.join(told)}", end="")
+
+
+async def test_refused_lanes_do_not_stand_before_one_that_was_not_looked_at(noisy: World) -> None:
+    world = noisy
+    rule = {"limit": 1, "key": "event.data.n"}
+    await world.function("order", lambda _c: result(), concurrency=rule)
+    await world.function("quiet", lambda _c: result(), scope=world.theirs, concurrency=1)
+    engine = await world.engine(starts=False)
+    await engine._register(engine.worker_id)
+    await world.send_many([("order/sent", {"n": n}) for n in range(40)])
+    await engine.react.round(0)
+    await world.owner.execute("update flow_keys set cap = 0 where account_id = $1", world.mine.account_id)
+    # As many tenants as keys: each has a lane at the head of its own that is held.
+    await world.owner.execute(
+        "with x as (select gen_random_uuid() as environment_id, l.id from lanes l where l.account_id = $1 and l.key <> ''"
+        " order by l.id limit 20), i as (update items i set environment_id = x.environment_id from x where i.lane_id = x.id)"
+        " update lanes l set environment_id = x.environment_id from x where l.id = x.id",
+        world.mine.account_id,
+    )
+    await done(world)
+    await world.send_many([("quiet/sent", {})], scope=world.theirs)
+    await world.send_many([("order/sent", {"n": "free"})])
+    await engine.react.round(0)
+    _, looks = await until_leased(world, engine, world.function_id("quiet", world.theirs), 8)
+    assert looks <= LOOKS
+    # Of one function each key has its turn before any has a second, one in each turn of its tenant.
+    _, looks = await until_leased(world, engine, world.function_id("order"), 8)
+    assert looks <= 20 + 1
+
+
+async def test_two_functions_that_share_a_limit_take_turns_though_one_has_a_backlog(noisy: World) -> None:
+    world = noisy
+    rule = {"limit": 1, "key": "'all'", "scope": "env"}
+    for slug in ("busy", "other"):
+        await world.function(slug, lambda _c: result(), concurrency=rule)
+    engine = await world.engine(starts=False)
+    await engine._register(engine.worker_id)
+    await world.send_many([("busy/sent", {}) for _ in range(60)])
+    await engine.react.round(0)
+    await world.send_many([("other/sent", {}) for _ in range(10)])
+    await engine.react.round(0)
+    names = {world.function_id(slug): slug for slug in ("busy", "other")}
+    leased = []
+    for _ in range(10):
+        found, _ = await lease(engine.pool, engine.worker_id, 8, [], engine._looks)
+        leased += [names[x.function_id] for x in found]
+        await done(world)
+    assert leased[2:] in (["busy", "other"] * 4, ["other", "busy"] * 4)

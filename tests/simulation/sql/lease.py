@@ -43,7 +43,10 @@ def limited_lanes(q: Query) -> list[Row]:
         for k, r in t.rows("lanes")
         if (r["is_gated"] and (r["next_due"] <= now or k in hints)) or (r["blocked_by"] in keys and r["blocked_by"])
     ]
-    lanes = [(k, r) for k, r in _in_turn(due)[: q.v["lanes"]] if _lock_free(q, "lanes", k)]
+    # Refused lanes go by when they look again; who waits for a slot that came free by when it was served.
+    freed = {k for k, r in due if k in hints or r["blocked_by"] in keys}
+    seen = {k: r["served_at"] if k in freed else max(r["served_at"], r["blocked_until"] or EPOCH) for k, r in due}
+    lanes = [(k, r) for k, r in _in_turn(due, seen)[: q.v["lanes"]] if _lock_free(q, "lanes", k)]
     rows: list[tuple[int, int, Row]] = []
     for turn, (lane_id, lane) in enumerate(lanes):
         head = {"lane_id": lane_id, "flow_key_ids": lane["flow_key_ids"], "limit_ids": lane["limit_ids"], "now": now}
@@ -144,7 +147,8 @@ def lease_limited(q: Query) -> list[Row]:
             since = (row["waited_since"] or now) if key in refused else None
             if since != row["waited_since"] or tat != row["tat"]:
                 t.update("flow_keys", key, tat=tat if tat is not None else row["tat"], waited_since=since)
-    for lane_id, blocked_by, until in zip(v["lane_ids"], v["lane_blocked_by"], v["lane_until"], strict=True):
+    columns = (v["lane_ids"], v["lane_blocked_by"], v["lane_until"], v["lane_served"])
+    for lane_id, blocked_by, until, is_served in zip(*columns, strict=True):
         lane = t.get("lanes", lane_id)
         if lane is None:
             continue
@@ -160,9 +164,9 @@ def lease_limited(q: Query) -> list[Row]:
                 for _, r in t.rows("items")
                 if r["lane_id"] == lane_id and r["lease_id"] is None and r["kind"] not in _CALLS
             ]
-            t.update(
-                "lanes", lane_id, blocked_by=blocked_by, blocked_until=again, next_due=min([again, *sorted(timers)[:1]])
-            )
+            due = min([again, *sorted(timers)[:1]])
+            served_at = now if is_served else lane["served_at"]
+            t.update("lanes", lane_id, served_at=served_at, blocked_by=blocked_by, blocked_until=again, next_due=due)
     return [row | {"now": now} for row in taken]
 
 
@@ -316,13 +320,17 @@ def _lock_free(q: Query, table: str, key: Any) -> bool:
     return True
 
 
-def _in_turn(lanes: list[tuple[Any, Row]]) -> list[tuple[Any, Row]]:
-    """Round robin over functions, each function's lanes by when they were served last."""
+def _in_turn(lanes: list[tuple[Any, Row]], seen: dict[Any, Any] | None = None) -> list[tuple[Any, Row]]:
+    """Round robin over functions, each function's lanes by when they were `seen`, or served, last."""
     nth: dict[Any, int] = {}
     turns: list[tuple[int, Any, int, tuple[Any, Row]]] = []
-    for number, (key, row) in enumerate(sorted(lanes, key=lambda lane: lane[1]["served_at"])):
+
+    def last(lane: tuple[Any, Row]) -> tuple[Any, Any]:
+        return (seen or {}).get(lane[0], lane[1]["served_at"]), lane[1]["served_at"]
+
+    for number, (key, row) in enumerate(sorted(lanes, key=last)):
         place = nth[row["function_id"]] = nth.get(row["function_id"], 0) + 1
-        turns.append((place, row["served_at"], number, (key, row)))
+        turns.append((place, last((key, row)), number, (key, row)))
     return [lane for *_, lane in sorted(turns, key=lambda turn: turn[:3])]
 
 
