@@ -127,7 +127,9 @@ async def test_a_function_without_a_limit_gets_one_on_its_page(ada: Any, owner: 
     assert "Concurrency no limit" in text_of(page)
     assert "what=limit:concurrency" in page.text
     assert "what=key:concurrency" not in page.text
-    assert "The code sets none: this one is over all calls of the function." in text_of(await ada.get(f"{PAGE}/overrides/new?what=limit:concurrency"))
+    assert "The code sets none: this one is over all calls of the function." in text_of(
+        await ada.get(f"{PAGE}/overrides/new?what=limit:concurrency")
+    )
     assert (await ada.get(f"{PAGE}/overrides/new?what=key:concurrency")).status_code == 404
     answer = await ada.post(f"{PAGE}/overrides", what="limit:concurrency", allowed="2", expires_in="4h")
     assert answer.status_code == 303
