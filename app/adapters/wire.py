@@ -38,7 +38,8 @@ class Wire(asyncio.Protocol):
     headers: dict[str, str]
     #: Octets of the body, where the headers say it.
     announced: int | None
-    _pieces: list[bytes]
+    #: What has come of the body; most are one piece, of which no copy is made.
+    _body: bytes | bytearray
     _is_whole: bool
     _is_paused: bool
     _failure: Exception | None
@@ -112,17 +113,17 @@ class Wire(asyncio.Protocol):
     @property
     def body(self) -> bytes:
         """What has come of the body."""
-        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        return bytes(self._body)
 
     def forget(self) -> None:
         """Drop the answer: who keeps the connection need not keep that."""
-        self._pieces, self.headers = [], {}
+        self._body, self.headers = b"", {}
 
     def _start(self, max_body: int, *, is_head: bool) -> None:
         self.status = 0
         self.headers = {}
         self.announced = None
-        self._pieces = []
+        self._body = b""
         self._size = 0
         self._head_size = 0
         self._silent = 0
@@ -262,8 +263,13 @@ class Wire(asyncio.Protocol):
         self._size += len(body)
         if self._size > self._max_body:
             self._fail(TooLarge())
+        elif not self._body:
+            self._body = body
         else:
-            self._pieces.append(body)
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            # Not a list of pieces: of two octets each they would take thirty times the room.
+            self._body += body
 
     def on_message_complete(self) -> None:
         """The answer is whole; one that only says to go on is forgotten."""
