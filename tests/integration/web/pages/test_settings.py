@@ -300,7 +300,7 @@ async def test_every_route_of_the_settings_shows_and_changes_only_ones_own(
     await seat.sign_in()
     values = {
         "org": theirs["organization_slug"], "user_id": theirs["user_id"], "invitation_id": str(invitation),
-        "key_id": str(key), "handle": handle,
+        "key_id": str(key), "handle": handle, "provider": "nobody-has-this",
     }  # fmt: skip
     walked = 0
     for route in ROUTER.routes:
