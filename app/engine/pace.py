@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from app.domain.limits import MIB
 
 #: Seconds a pass of the loop may take before fewer items are held; a step takes about five passes.
-_LONG_PASS_S = 0.008
+_LONG_PASS_S = 0.004
 #: Never fewer: the batches of the group commit are made of them.
 _LEAST = 24
 #: Octets of state of the runs in memory beyond which no further run is taken.
