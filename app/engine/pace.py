@@ -19,7 +19,7 @@ MOST_OCTETS = 256 * MIB
 #: How fast the number falls and rises, per round.
 _FALL, _RISE, _RISE_BY = 0.9, 1.1, 2
 #: Weight of the newest pass in the average.
-_NEWEST = 0.3
+_NEWEST = 0.15
 
 
 @dataclass(slots=True)
